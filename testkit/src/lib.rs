@@ -1,0 +1,1 @@
+//! Private PostgreSQL clusters with TLS for tests and examples.
