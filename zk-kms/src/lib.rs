@@ -1,1 +1,66 @@
 //! One narrow async trait over key-management services: wrap and unwrap a data key bound to a context.
+//!
+//! Services disagree about sizes, associated data and data-key calls. They all can keep one promise: wrap 32 bytes
+//! under a key-encryption key (KEK) so that they come back only with the same [`Context`]. [`Kms`] is that promise and
+//! nothing more; what only some services can do is declared in [`Capabilities`].
+//!
+//! ```
+//! use zk_kms::{Context, DataKey, Kms, LocalKms};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), zk_kms::Error> {
+//! let kms = LocalKms::ephemeral("demo")?;
+//! let key = DataKey::generate()?;
+//! let context = Context::new().with("scope", "tenant-7")?;
+//!
+//! let wrapped = kms.wrap_key(&key, &context).await?;
+//! assert_eq!(kms.unwrap_key(&wrapped, &context).await?, key);
+//!
+//! let other = Context::new().with("scope", "tenant-8")?;
+//! assert_eq!(kms.unwrap_key(&wrapped, &other).await.unwrap_err().kind(), zk_kms::ErrorKind::Invalid);
+//! # Ok(()) }
+//! ```
+//!
+//! # Flow
+//!
+//! ```text
+//! DataKey + Context ─wrap_key▶ WrappedKey {KEK URI, KEK version, bytes} ─▶ stored beside the data
+//! WrappedKey + the same Context ─unwrap_key▶ DataKey
+//! ```
+//!
+//! # Backends
+//!
+//! [`LocalKms`] wraps under a key ring, in memory or in a file that a passphrase seals. [`KeyUri`] also parses the URIs
+//! of AWS KMS, Google Cloud KMS, Azure Key Vault and Vault Transit; [`open()`] says which feature a URI needs.
+//!
+//! # Features
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `testing` | `testing`: the laws every backend passes |
+//!
+//! # Limits
+//!
+//! - A process that may call [`Kms::unwrap_key`] holds the data key in its memory; a KMS does not protect against that
+//!   process. What it adds is one place to refuse, to audit and to rotate.
+//! - A [`LocalKms`] is as safe as the machine that holds the file and its passphrase. It has no audit log.
+//! - The context is not secret: services write it to their logs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod error;
+mod key;
+mod kms;
+mod local;
+mod open;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use error::{Error, ErrorKind};
+pub use key::{Context, DataKey, KeyUri, KeyVersion, Service, WrappedKey};
+pub use kms::{Capabilities, KeyStatus, Kms};
+pub use local::{LocalKms, PassphraseCost};
+pub use open::{OpenConfig, open};
+
+/// The examples of the README are compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

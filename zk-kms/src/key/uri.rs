@@ -1,0 +1,269 @@
+//! The name of a key-encryption key.
+
+use std::{fmt, str::FromStr};
+
+use crate::Error;
+
+const MAX_LEN: usize = 512;
+const MAX_LOCAL_NAME: usize = 64;
+
+/// The URI of a key-encryption key.
+///
+/// Parsing is strict, because a URI comes from configuration and from stored rows and ends up in requests: ASCII only, at
+/// most 512 bytes, no empty part, no `.` or `..` part, no percent signs, queries, fragments or user names.
+///
+/// ```text
+/// local:<name>
+/// aws-kms://<key ARN>
+/// gcp-kms://projects/<p>/locations/<l>/keyRings/<r>/cryptoKeys/<k>
+/// azure-kv://<vault host>/<key>[/<version>]
+/// vault-transit://<host[:port]>/<mount>/<key>
+/// ```
+///
+/// # Examples
+///
+/// ```
+/// use zk_kms::{KeyUri, Service};
+///
+/// let uri: KeyUri = "local:orders".parse()?;
+/// assert_eq!((uri.service(), uri.name()), (Service::Local, "orders"));
+/// assert!("local:../orders".parse::<KeyUri>().is_err());
+/// # Ok::<(), zk_kms::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyUri {
+    service: Service,
+    text: String,
+}
+
+/// The service that a [`KeyUri`] names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Service {
+    /// A key ring of this machine, `local:`.
+    Local,
+    /// AWS Key Management Service, `aws-kms://`.
+    AwsKms,
+    /// Google Cloud Key Management Service, `gcp-kms://`.
+    GcpKms,
+    /// Azure Key Vault and Managed HSM, `azure-kv://`.
+    AzureKeyVault,
+    /// The Transit engine of Vault or OpenBao, `vault-transit://`.
+    VaultTransit,
+}
+
+impl KeyUri {
+    /// Parses a URI.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when the text is not one of the documented shapes.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        if text.len() > MAX_LEN {
+            return Err(Error::invalid(format!("a key URI is at most {MAX_LEN} bytes")));
+        }
+        let Some((service, rest)) =
+            Service::ALL.iter().find_map(|s| text.strip_prefix(s.prefix()).map(|rest| (*s, rest)))
+        else {
+            return Err(Error::invalid(
+                "a key URI starts with `local:`, `aws-kms://`, `gcp-kms://`, `azure-kv://` or `vault-transit://`",
+            ));
+        };
+        if !service.accepts(rest) {
+            return Err(Error::invalid(format!(
+                "a key URI of this service looks like `{}`",
+                service.shape()
+            )));
+        }
+        Ok(Self { service, text: text.to_owned() })
+    }
+
+    /// Makes the URI of a local key ring: `local:` and the name.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when the name is not 1 to 64 letters, digits, `_`, `-` or `.`.
+    pub fn local(name: &str) -> Result<Self, Error> {
+        Self::parse(&format!("{}{name}", Service::Local.prefix()))
+    }
+
+    /// Returns the service that holds the key.
+    #[must_use]
+    pub fn service(&self) -> Service {
+        self.service
+    }
+
+    /// Returns what stands after the scheme: the name the service knows the key by.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.text.strip_prefix(self.service.prefix()).unwrap_or(&self.text)
+    }
+
+    /// Returns the URI as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl Service {
+    const ALL: [Self; 5] = [Self::Local, Self::AwsKms, Self::GcpKms, Self::AzureKeyVault, Self::VaultTransit];
+
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::Local => "local:",
+            Self::AwsKms => "aws-kms://",
+            Self::GcpKms => "gcp-kms://",
+            Self::AzureKeyVault => "azure-kv://",
+            Self::VaultTransit => "vault-transit://",
+        }
+    }
+
+    const fn shape(self) -> &'static str {
+        match self {
+            Self::Local => "local:<name>",
+            Self::AwsKms => "aws-kms://arn:aws:kms:<region>:<account>:key/<id>",
+            Self::GcpKms => "gcp-kms://projects/<p>/locations/<l>/keyRings/<r>/cryptoKeys/<k>",
+            Self::AzureKeyVault => "azure-kv://<vault host>/<key>[/<version>]",
+            Self::VaultTransit => "vault-transit://<host[:port]>/<mount>/<key>",
+        }
+    }
+
+    fn accepts(self, rest: &str) -> bool {
+        let parts: Vec<&str> = rest.split('/').collect();
+        match (self, parts.as_slice()) {
+            (Self::Local, [name]) => name.len() <= MAX_LOCAL_NAME && is_part(name),
+            (Self::AwsKms, [arn, id]) => is_kms_arn(arn) && is_part(id),
+            (Self::GcpKms, ["projects", p, "locations", l, "keyRings", r, "cryptoKeys", k]) => {
+                [p, l, r, k].into_iter().all(|part| is_part(part))
+            }
+            (Self::AzureKeyVault, [host, key]) => is_host(host) && is_part(key),
+            (Self::AzureKeyVault, [host, key, version]) => is_host(host) && is_part(key) && is_part(version),
+            (Self::VaultTransit, [host, mount, key]) => is_host(host) && is_part(mount) && is_part(key),
+            _ => false,
+        }
+    }
+}
+
+/// One name: it starts with a letter or digit, so that it is neither `.` nor `..` nor an option of a command.
+fn is_part(part: &str) -> bool {
+    part.len() <= 255
+        && part.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
+}
+
+fn is_host(host: &str) -> bool {
+    let (name, port) = host.split_once(':').unwrap_or((host, "443"));
+    let digits = (1..=5).contains(&port.len()) && port.bytes().all(|b| b.is_ascii_digit());
+    is_part(name) && digits && port.parse::<u16>().is_ok_and(|p| p != 0)
+}
+
+/// `arn:<partition>:kms:<region>:<account>:key`; the id stands after the slash.
+fn is_kms_arn(arn: &str) -> bool {
+    match arn.split(':').collect::<Vec<_>>().as_slice() {
+        ["arn", partition, "kms", region, account, "key"] => {
+            is_part(partition)
+                && is_part(region)
+                && account.len() == 12
+                && account.bytes().all(|b| b.is_ascii_digit())
+        }
+        _ => false,
+    }
+}
+
+impl FromStr for KeyUri {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Self::parse(text)
+    }
+}
+
+impl fmt::Display for KeyUri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for KeyUri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyUri({})", self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn documented_shapes_parse() {
+        for (text, service) in [
+            ("local:orders", Service::Local),
+            ("local:a.b-c_9", Service::Local),
+            ("aws-kms://arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab", Service::AwsKms),
+            ("gcp-kms://projects/p/locations/europe/keyRings/r/cryptoKeys/k", Service::GcpKms),
+            ("azure-kv://v.vault.azure.net/key", Service::AzureKeyVault),
+            ("azure-kv://v.vault.azure.net/key/0123456789abcdef", Service::AzureKeyVault),
+            ("vault-transit://vault.internal:8200/transit/orders", Service::VaultTransit),
+        ] {
+            let uri = KeyUri::parse(text).unwrap();
+            assert_eq!((uri.service(), uri.to_string()), (service, text.to_owned()));
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        let long = format!("local:{}", "a".repeat(65));
+        let very_long = format!("vault-transit://h/{}/k", "a".repeat(600));
+        for text in [
+            "",
+            "local",
+            "local:",
+            "LOCAL:a",
+            "local:.",
+            "local:..",
+            "local:../a",
+            "local:a/b",
+            "local:a/../b",
+            "local:a\r\nb",
+            "local:a b",
+            "local:a%2e",
+            "local:é",
+            "local:a\0",
+            "local:-a",
+            " local:a",
+            "local:a\n",
+            "aws-kms://",
+            "aws-kms://arn:aws:kms:eu:1:key/a",
+            "aws-kms://arn:aws:s3:eu:111122223333:key/a",
+            "aws-kms://arn:aws:kms:eu:111122223333:key/..",
+            "gcp-kms://projects/p",
+            "gcp-kms://projects/../locations/l/keyRings/r/cryptoKeys/k",
+            "azure-kv://host",
+            "azure-kv:///key",
+            "azure-kv://host/key/v/more",
+            "vault-transit://u@h/m/k",
+            "vault-transit://h:0/m/k",
+            "vault-transit://h:99999/m/k",
+            "vault-transit://h:+80/m/k",
+            "vault-transit://h/m/k?x",
+            "http://h/m/k",
+            &long,
+            &very_long,
+        ] {
+            assert!(KeyUri::parse(text).is_err(), "{text:?} was accepted");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_parses_is_plain(text in "(local:|azure-kv://|vault-transit://)[a-z./:%\r\n é@?#]{0,20}") {
+            if let Ok(uri) = KeyUri::parse(&text) {
+                prop_assert_eq!(uri.as_str(), text.as_str());
+                prop_assert!(text.bytes().all(|b| b.is_ascii_graphic()));
+                prop_assert!(!text.contains("/.") && !text.contains(":."));
+            }
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! A data key as it is stored.
+
+use std::fmt;
+
+use crate::{Error, KeyUri};
+
+/// The first bytes of an encoded wrapped key: name and version of the encoding.
+const MAGIC: &[u8; 4] = b"ZKW1";
+const MAX_BYTES: usize = 4096;
+const MAX_VERSION: usize = 128;
+
+/// A data key under a key-encryption key (KEK): which KEK, which version of it, and what the service returned.
+///
+/// It is not secret. It names its KEK so that a reader can refuse keys it did not choose, and its version so that a
+/// rotation job can tell which keys still need to be wrapped again.
+///
+/// # Examples
+///
+/// ```
+/// use zk_kms::{KeyUri, KeyVersion, WrappedKey};
+///
+/// let wrapped = WrappedKey::new(KeyUri::local("demo")?, KeyVersion::new("3")?, vec![1, 2, 3])?;
+/// assert_eq!(WrappedKey::from_bytes(&wrapped.to_bytes())?, wrapped);
+/// # Ok::<(), zk_kms::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct WrappedKey {
+    uri: KeyUri,
+    version: KeyVersion,
+    bytes: Vec<u8>,
+}
+
+/// The version of a key-encryption key, as its service writes it.
+///
+/// Text, because services disagree: numbers, hexadecimal, or `-` where the service keeps versions to itself.
+///
+/// ```
+/// assert_eq!(zk_kms::KeyVersion::new("7")?.as_str(), "7");
+/// assert!(zk_kms::KeyVersion::new("7\n").is_err());
+/// # Ok::<(), zk_kms::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyVersion(String);
+
+impl WrappedKey {
+    /// Puts a wrapped key together, for those who implement [`Kms`](crate::Kms).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when there are no bytes or more than 4096.
+    pub fn new(uri: KeyUri, version: KeyVersion, bytes: Vec<u8>) -> Result<Self, Error> {
+        if bytes.is_empty() || bytes.len() > MAX_BYTES {
+            return Err(Error::invalid(format!("a wrapped key has 1 to {MAX_BYTES} bytes")));
+        }
+        Ok(Self { uri, version, bytes })
+    }
+
+    /// Returns the key-encryption key that wrapped it.
+    #[must_use]
+    pub fn uri(&self) -> &KeyUri {
+        &self.uri
+    }
+
+    /// Returns the version of the key-encryption key that wrapped it.
+    #[must_use]
+    pub fn version(&self) -> &KeyVersion {
+        &self.version
+    }
+
+    /// Returns what the service returned.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Writes the canonical bytes: `ZKW1`, then URI, version and bytes, each after its length as 2 bytes big-endian.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = MAGIC.to_vec();
+        for part in [self.uri.as_str().as_bytes(), self.version.as_str().as_bytes(), &self.bytes] {
+            // The constructors bound every part far below 65536 bytes.
+            out.extend_from_slice(&u16::try_from(part.len()).unwrap_or(u16::MAX).to_be_bytes());
+            out.extend_from_slice(part);
+        }
+        out
+    }
+
+    /// Reads what [`WrappedKey::to_bytes`] wrote, and nothing else: there is one encoding of each wrapped key.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for any other bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        let malformed = || Error::invalid("these bytes are not a wrapped key");
+        let mut rest = bytes.strip_prefix(MAGIC).ok_or_else(malformed)?;
+        let mut part = || {
+            let (len, tail) = rest.split_first_chunk::<2>()?;
+            let (part, tail) = tail.split_at_checked(usize::from(u16::from_be_bytes(*len)))?;
+            rest = tail;
+            Some(part)
+        };
+        let (uri, version, wrapped) = (part(), part(), part());
+        if !rest.is_empty() {
+            return Err(malformed());
+        }
+        let text = |part: Option<&[u8]>| {
+            part.and_then(|p| std::str::from_utf8(p).ok()).map(str::to_owned).ok_or_else(malformed)
+        };
+        Self::new(
+            KeyUri::parse(&text(uri)?)?,
+            KeyVersion::new(text(version)?)?,
+            wrapped.ok_or_else(malformed)?.to_vec(),
+        )
+    }
+}
+
+impl fmt::Debug for WrappedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { uri, version, bytes } = self;
+        write!(f, "WrappedKey({uri} version {version}, {} bytes)", bytes.len())
+    }
+}
+
+impl KeyVersion {
+    /// Checks and keeps a version.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when it is not 1 to 128 printable ASCII characters.
+    pub fn new(version: impl Into<String>) -> Result<Self, Error> {
+        let version = version.into();
+        if version.is_empty() || version.len() > MAX_VERSION || !version.bytes().all(|b| b.is_ascii_graphic())
+        {
+            return Err(Error::invalid("a key version is 1 to 128 printable ASCII characters"));
+        }
+        Ok(Self(version))
+    }
+
+    /// Returns the version as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<u32> for KeyVersion {
+    fn from(version: u32) -> Self {
+        Self(version.to_string())
+    }
+}
+
+impl fmt::Display for KeyVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn written_bytes_read_back(name in "[a-z]{1,20}", version in 1u32.., bytes in prop::collection::vec(any::<u8>(), 1..200)) {
+            let wrapped = WrappedKey::new(KeyUri::local(&name).unwrap(), version.into(), bytes).unwrap();
+            prop_assert_eq!(WrappedKey::from_bytes(&wrapped.to_bytes()).unwrap(), wrapped);
+        }
+
+        #[test]
+        fn only_canonical_bytes_are_read(bytes in prop::collection::vec(any::<u8>(), 0..60), at in 0usize..30, flip in 1u8..) {
+            prop_assert!(WrappedKey::from_bytes(&bytes).is_err());
+            let mut bytes = WrappedKey::new(KeyUri::local("name").unwrap(), 1.into(), vec![9; 20]).unwrap().to_bytes();
+            bytes[at] ^= flip;
+            if let Ok(read) = WrappedKey::from_bytes(&bytes) {
+                prop_assert_eq!(read.to_bytes(), bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn truncation_and_extension_are_refused() {
+        let bytes =
+            WrappedKey::new(KeyUri::local("name").unwrap(), 1.into(), vec![9; 20]).unwrap().to_bytes();
+        for len in 0..bytes.len() {
+            assert!(WrappedKey::from_bytes(&bytes[..len]).is_err());
+        }
+        assert!(WrappedKey::from_bytes(&[bytes.as_slice(), &[0]].concat()).is_err());
+        assert!(WrappedKey::new(KeyUri::local("n").unwrap(), 1.into(), vec![0; 4097]).is_err());
+        assert!(WrappedKey::new(KeyUri::local("n").unwrap(), 1.into(), vec![]).is_err());
+    }
+}

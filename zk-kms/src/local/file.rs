@@ -1,0 +1,239 @@
+//! The format of a key ring file.
+//!
+//! ```text
+//! {"format":"zk-keyring","version":1,"name":"orders","kdf":{"name":"argon2id","memory_kib":65536,...,"salt":"<base64>"}}
+//! <base64 of: nonce 24 ‖ XChaCha20-Poly1305(JSON list of {version, key}) ‖ tag 16>
+//! ```
+//!
+//! The first line, byte for byte, is the associated data of the second.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use argon2::{Algorithm, Argon2, Params, Version};
+use chacha20poly1305::{
+    KeyInit, XChaCha20Poly1305, XNonce,
+    aead::{Aead, Payload},
+};
+use data_encoding::{BASE64, HEXLOWER};
+use secrecy::{ExposeSecret, SecretBox, SecretString};
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use super::{
+    PassphraseCost, disk,
+    ring::{Kek, KeyRing},
+};
+use crate::{Error, ErrorKind, KeyUri, key::random};
+
+const FORMAT: &str = "zk-keyring";
+const FORMAT_VERSION: u32 = 1;
+const KDF: &str = "argon2id";
+const SALT: usize = 16;
+const NONCE: usize = 24;
+
+/// A key ring file that this process has opened: where it is and the key its passphrase gave.
+pub(super) struct RingFile {
+    path: PathBuf,
+    /// The first line, which never changes: the salt and so the key stay for the life of the file.
+    header: String,
+    file_key: Kek,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    format: String,
+    version: u32,
+    name: String,
+    kdf: Kdf,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kdf {
+    name: String,
+    memory_kib: u32,
+    passes: u32,
+    lanes: u32,
+    salt: String,
+}
+
+/// One version as it stands in the sealed list.
+#[derive(Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    version: u32,
+    key: String,
+}
+
+impl RingFile {
+    /// Writes a new file; an existing one is never replaced.
+    pub(super) fn create(
+        path: &Path,
+        uri: &KeyUri,
+        passphrase: &SecretString,
+        cost: PassphraseCost,
+        ring: &KeyRing,
+    ) -> Result<Self, Error> {
+        if passphrase.expose_secret().is_empty() {
+            return Err(Error::invalid("the passphrase of a key ring must not be empty"));
+        }
+        let mut salt = [0; SALT];
+        random(&mut salt)?;
+        let header = Header::new(uri, cost, &salt).to_line()?;
+        let file_key = derive(passphrase, &salt, cost)?;
+        let file = Self { path: path.to_owned(), header, file_key };
+        disk::create(path, file.seal(ring)?.as_bytes())?;
+        Ok(file)
+    }
+
+    /// Reads a file and derives its key from the passphrase.
+    pub(super) fn open(path: &Path, passphrase: &SecretString) -> Result<(Self, KeyUri, KeyRing), Error> {
+        let text = disk::read(path)?;
+        let (line, body) = split(&text).ok_or_else(|| damaged(path))?;
+        let (uri, cost, salt) = Header::parse(path, line)?;
+        let file = Self {
+            path: path.to_owned(),
+            header: line.to_owned(),
+            file_key: derive(passphrase, &salt, cost)?,
+        };
+        let ring = file.unseal(body)?;
+        Ok((file, uri, ring))
+    }
+
+    /// Reads the file again with the key from its first opening.
+    pub(super) fn read(&self) -> Result<KeyRing, Error> {
+        let text = disk::read(&self.path)?;
+        match split(&text) {
+            Some((line, body)) if line == self.header => self.unseal(body),
+            _ => Err(damaged(&self.path)),
+        }
+    }
+
+    /// Replaces the ring by what `change` makes of the one in the file, while nobody else can.
+    pub(super) fn update(
+        &self,
+        change: impl FnOnce(&KeyRing) -> Result<KeyRing, Error>,
+    ) -> Result<KeyRing, Error> {
+        let _lock = disk::lock(&self.path)?;
+        let ring = change(&self.read()?)?;
+        disk::replace(&self.path, self.seal(&ring)?.as_bytes())?;
+        Ok(ring)
+    }
+
+    fn seal(&self, ring: &KeyRing) -> Result<String, Error> {
+        let entries: Vec<Entry> = ring
+            .versions()
+            .map(|(version, kek)| Entry { version, key: HEXLOWER.encode(kek.expose_secret()) })
+            .collect();
+        // Reserved up front: a buffer that grows leaves unwiped copies of the keys behind.
+        let mut list = Zeroizing::new(Vec::with_capacity(128 * entries.len() + 64));
+        serde_json::to_writer(&mut *list, &entries).map_err(|e| cannot_write(&e))?;
+        let mut nonce = [0; NONCE];
+        random(&mut nonce)?;
+        let sealed = self
+            .cipher()
+            .encrypt(&XNonce::from(nonce), Payload { msg: &list, aad: self.header.as_bytes() })
+            .map_err(|_| Error::new(ErrorKind::Unsupported, "the key ring is too long"))?;
+        Ok(format!("{}\n{}\n", self.header, BASE64.encode(&[nonce.as_slice(), &sealed].concat())))
+    }
+
+    fn unseal(&self, body: &str) -> Result<KeyRing, Error> {
+        let damaged = || damaged(&self.path);
+        let bytes = BASE64.decode(body.as_bytes()).map_err(|_| damaged())?;
+        let (nonce, sealed) = bytes.split_first_chunk::<NONCE>().ok_or_else(damaged)?;
+        let list = self
+            .cipher()
+            .decrypt(&XNonce::from(*nonce), Payload { msg: sealed, aad: self.header.as_bytes() })
+            .map_err(|_| damaged())?;
+        let list = Zeroizing::new(list);
+        let entries: Vec<Entry> = serde_json::from_slice(&list).map_err(|_| damaged())?;
+        let versions: Option<Vec<(u32, Kek)>> = entries.iter().map(|e| Some((e.version, e.kek()?))).collect();
+        versions.and_then(KeyRing::from_versions).ok_or_else(damaged)
+    }
+
+    fn cipher(&self) -> XChaCha20Poly1305 {
+        XChaCha20Poly1305::new(self.file_key.expose_secret().into())
+    }
+}
+
+impl Header {
+    fn new(uri: &KeyUri, cost: PassphraseCost, salt: &[u8; SALT]) -> Self {
+        let PassphraseCost { memory_kib, passes, lanes } = cost;
+        let kdf = Kdf { name: KDF.to_owned(), memory_kib, passes, lanes, salt: BASE64.encode(salt) };
+        Self { format: FORMAT.to_owned(), version: FORMAT_VERSION, name: uri.name().to_owned(), kdf }
+    }
+
+    fn to_line(&self) -> Result<String, Error> {
+        serde_json::to_string(self).map_err(|e| cannot_write(&e))
+    }
+
+    /// Reads the first line. It is not authenticated yet, so every value in it is bounded here.
+    fn parse(path: &Path, line: &str) -> Result<(KeyUri, PassphraseCost, [u8; SALT]), Error> {
+        let Self { format, version, name, kdf } = serde_json::from_str(line).map_err(|_| damaged(path))?;
+        if format != FORMAT || kdf.name != KDF {
+            return Err(damaged(path));
+        }
+        if version != FORMAT_VERSION {
+            let text =
+                format!("{} is a key ring of version {version}; this build reads version 1", path.display());
+            return Err(Error::new(ErrorKind::Unsupported, text));
+        }
+        let uri = KeyUri::local(&name).map_err(|_| damaged(path))?;
+        let cost = PassphraseCost::new(kdf.memory_kib, kdf.passes, kdf.lanes)?;
+        let salt = BASE64.decode(kdf.salt.as_bytes()).ok().and_then(|salt| salt.try_into().ok());
+        Ok((uri, cost, salt.ok_or_else(|| damaged(path))?))
+    }
+}
+
+impl Entry {
+    fn kek(&self) -> Option<Kek> {
+        let bytes = Zeroizing::new(HEXLOWER.decode(self.key.as_bytes()).ok()?);
+        let bytes: &[u8; 32] = bytes.as_slice().try_into().ok()?;
+        Some(SecretBox::init_with_mut(|kek: &mut [u8; 32]| kek.copy_from_slice(bytes)))
+    }
+}
+
+impl fmt::Debug for RingFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, header: _, file_key: _ } = self;
+        f.debug_struct("RingFile").field("path", path).finish_non_exhaustive()
+    }
+}
+
+/// Exactly two lines, each ended.
+fn split(text: &str) -> Option<(&str, &str)> {
+    let (header, body) = text.strip_suffix('\n')?.split_once('\n')?;
+    Some((header, body))
+}
+
+/// Argon2id version 1.3, RFC 9106 section 3.
+fn derive(passphrase: &SecretString, salt: &[u8; SALT], cost: PassphraseCost) -> Result<Kek, Error> {
+    let PassphraseCost { memory_kib, passes, lanes } = cost;
+    let cannot =
+        |e: argon2::Error| Error::invalid("Argon2id refuses these parameters").with_source(e.to_string());
+    let params = Params::new(memory_kib, passes, lanes, Some(32)).map_err(cannot)?;
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+    let mut derived = Ok(());
+    let key = SecretBox::init_with_mut(|key: &mut [u8; 32]| {
+        derived = argon2.hash_password_into(passphrase.expose_secret().as_bytes(), salt, key);
+    });
+    derived.map_err(cannot)?;
+    Ok(key)
+}
+
+fn damaged(path: &Path) -> Error {
+    Error::invalid(format!(
+        "{} does not open: the passphrase is wrong, or the file is damaged; restore the file from a backup if the \
+         passphrase is right",
+        path.display()
+    ))
+}
+
+fn cannot_write(error: &serde_json::Error) -> Error {
+    // The category only: a serialiser's text could quote what it was writing.
+    Error::unavailable("the key ring cannot be written").with_source(format!("{:?}", error.classify()))
+}

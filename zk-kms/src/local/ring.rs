@@ -1,0 +1,146 @@
+//! The versions of a key-encryption key, and how they wrap.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use chacha20poly1305::{
+    KeyInit, XChaCha20Poly1305, XNonce,
+    aead::{Aead, Payload},
+};
+use secrecy::{ExposeSecret, SecretBox};
+use zeroize::Zeroizing;
+
+use crate::{
+    Context, DataKey, Error, ErrorKind, KeyUri, KeyVersion, WrappedKey,
+    key::{put, random},
+};
+
+const LABEL: &[u8] = b"zk-kms local wrap v1";
+const NONCE: usize = 24;
+/// More versions than a century of monthly rotations; a limit because files are read before they are trusted.
+const MAX_VERSIONS: usize = 2048;
+
+/// The bytes of one version.
+pub(super) type Kek = SecretBox<[u8; 32]>;
+
+/// Every version of one key-encryption key, never empty.
+#[derive(Clone)]
+pub(super) struct KeyRing {
+    newest: (u32, Arc<Kek>),
+    older: BTreeMap<u32, Arc<Kek>>,
+}
+
+impl KeyRing {
+    /// Makes a ring with version 1.
+    pub(super) fn generate() -> Result<Self, Error> {
+        Ok(Self { newest: (1, new_kek()?), older: BTreeMap::new() })
+    }
+
+    /// Takes the versions read from a file, which must be distinct and not 0.
+    pub(super) fn from_versions(versions: Vec<(u32, Kek)>) -> Option<Self> {
+        let count = versions.len();
+        let mut older: BTreeMap<_, _> = versions.into_iter().map(|(v, kek)| (v, Arc::new(kek))).collect();
+        if older.len() != count || count > MAX_VERSIONS || older.contains_key(&0) {
+            return None;
+        }
+        let newest = older.pop_last()?;
+        Some(Self { newest, older })
+    }
+
+    /// Returns every version, oldest first.
+    pub(super) fn versions(&self) -> impl Iterator<Item = (u32, &Kek)> {
+        let (newest, kek) = &self.newest;
+        self.older.iter().map(|(v, kek)| (*v, &**kek)).chain([(*newest, &**kek)])
+    }
+
+    /// Returns this ring with one version more.
+    pub(super) fn rotated(&self) -> Result<Self, Error> {
+        let (newest, kek) = &self.newest;
+        let next = newest.checked_add(1).filter(|_| self.older.len() + 1 < MAX_VERSIONS);
+        let next =
+            next.ok_or_else(|| Error::new(ErrorKind::Unsupported, "the key ring holds no more versions"))?;
+        let mut older = self.older.clone();
+        older.insert(*newest, Arc::clone(kek));
+        Ok(Self { newest: (next, new_kek()?), older })
+    }
+
+    pub(super) fn newest(&self) -> u32 {
+        self.newest.0
+    }
+
+    pub(super) fn has(&self, version: u32) -> bool {
+        self.kek(version).is_some()
+    }
+
+    pub(super) fn wrap(&self, uri: &KeyUri, key: &DataKey, context: &Context) -> Result<WrappedKey, Error> {
+        let (version, kek) = &self.newest;
+        let version = KeyVersion::from(*version);
+        let mut nonce = [0; NONCE];
+        random(&mut nonce)?;
+        let aad = associated_data(uri, &version, context);
+        let sealed = cipher(kek)
+            .encrypt(&XNonce::from(nonce), Payload { msg: key.expose(), aad: &aad })
+            .map_err(|_| Error::invalid("the key and its context are too long to wrap"))?;
+        WrappedKey::new(uri.clone(), version, [nonce.as_slice(), &sealed].concat())
+    }
+
+    pub(super) fn unwrap(
+        &self,
+        version: u32,
+        wrapped: &WrappedKey,
+        context: &Context,
+    ) -> Result<DataKey, Error> {
+        let Some(kek) = self.kek(version) else {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("`{}` has no version {version}", wrapped.uri()),
+            ));
+        };
+        let (nonce, sealed) = wrapped.bytes().split_first_chunk::<NONCE>().ok_or_else(cannot_unwrap)?;
+        let aad = associated_data(wrapped.uri(), wrapped.version(), context);
+        let key = cipher(kek)
+            .decrypt(&XNonce::from(*nonce), Payload { msg: sealed, aad: &aad })
+            .map_err(|_| cannot_unwrap())?;
+        DataKey::from_slice(&Zeroizing::new(key)).map_err(|_| cannot_unwrap())
+    }
+
+    fn kek(&self, version: u32) -> Option<&Kek> {
+        let (newest, kek) = &self.newest;
+        if version == *newest { Some(kek) } else { self.older.get(&version).map(|kek| &**kek) }
+    }
+}
+
+impl fmt::Debug for KeyRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyRing({} versions, newest {})", self.older.len() + 1, self.newest.0)
+    }
+}
+
+/// One text for a wrong key, a wrong context and changed bytes.
+pub(super) fn cannot_unwrap() -> Error {
+    Error::invalid("the wrapped key does not open with this key and context")
+}
+
+/// Reads the version of a local key; only the spelling that we write, so that there is one for each version.
+pub(super) fn parse_version(version: &KeyVersion) -> Option<u32> {
+    let number = version.as_str().parse().ok()?;
+    (KeyVersion::from(number) == *version).then_some(number)
+}
+
+fn associated_data(uri: &KeyUri, version: &KeyVersion, context: &Context) -> Vec<u8> {
+    let mut aad = Vec::new();
+    put(&mut aad, LABEL);
+    put(&mut aad, uri.as_str().as_bytes());
+    put(&mut aad, version.as_str().as_bytes());
+    put(&mut aad, &context.encode());
+    aad
+}
+
+fn cipher(kek: &Kek) -> XChaCha20Poly1305 {
+    XChaCha20Poly1305::new(kek.expose_secret().into())
+}
+
+fn new_kek() -> Result<Arc<Kek>, Error> {
+    let mut drawn = Ok(());
+    let kek = SecretBox::init_with_mut(|kek: &mut [u8; 32]| drawn = random(kek));
+    drawn.map(|()| Arc::new(kek))
+}
