@@ -1,0 +1,101 @@
+//! The one vocabulary for what a database holds and for what a policy wants it to hold: plain, ordered data.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::document::Command;
+use crate::schema::QualifiedName;
+
+/// Roles, grants, policies, flags and checks: those that the catalog has, or those that the policy wants.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct State {
+    /// Roles that belong to the policy, by PostgreSQL name.
+    pub(crate) roles: BTreeMap<String, RoleObject>,
+    /// `(schema, role)` pairs with USAGE.
+    pub(crate) usage: BTreeSet<(String, String)>,
+    pub(crate) tables: BTreeMap<QualifiedName, TableObject>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct RoleObject {
+    /// What it may that a policy's role must not: `LOGIN`, `SUPERUSER`, `BYPASSRLS` and the like.
+    pub(crate) excess: BTreeSet<String>,
+    /// Roles that it is a member of, and so may act as.
+    pub(crate) member_of: BTreeSet<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct TableObject {
+    pub(crate) row_security: bool,
+    pub(crate) forced: bool,
+    pub(crate) policies: BTreeMap<String, PolicyObject>,
+    pub(crate) grants: BTreeSet<Grant>,
+    /// CHECK constraints of critical columns, by name.
+    pub(crate) checks: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PolicyObject {
+    pub(crate) permissive: bool,
+    /// None for ALL.
+    pub(crate) command: Option<Command>,
+    pub(crate) roles: BTreeSet<String>,
+    pub(crate) using: Option<String>,
+    pub(crate) check: Option<String>,
+}
+
+/// One privilege on a table, or on one of its columns.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Grant {
+    pub(crate) role: String,
+    pub(crate) privilege: Privilege,
+    pub(crate) column: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Privilege {
+    Select,
+    Insert,
+    Update,
+    Delete,
+    Truncate,
+    References,
+    Trigger,
+    Maintain,
+}
+
+impl Privilege {
+    pub(crate) fn of(command: Command) -> Self {
+        match command {
+            Command::Select => Self::Select,
+            Command::Insert => Self::Insert,
+            Command::Update => Self::Update,
+            Command::Delete => Self::Delete,
+        }
+    }
+}
+
+/// A digest of a [`State`]: equal digests mean that nothing which a plan reads has changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Digest(String);
+
+impl Digest {
+    /// The digest in hexadecimal, 64 characters.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl State {
+    /// SHA-256 over the ordered data. The `Debug` form of ordered data is deterministic and tells every field apart;
+    /// it is compared within one build of this crate only, never stored.
+    pub(crate) fn digest(&self) -> Digest {
+        let hash = Sha256::digest(format!("{self:?}").as_bytes());
+        Digest(hash.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+}

@@ -1,0 +1,268 @@
+//! A [`Document`] and a [`Schema`] into a [`Policy`], or every mistake at once.
+
+mod resolve;
+mod types;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::diagnostic::{Code, Diagnostic, Diagnostics, suggestion};
+use crate::document::{ClaimType, ColumnSet, Command, Document, Effect, Name, Table, Tenancy};
+use crate::ir::{Floor, Policy, Predicate, Right, TablePolicy};
+use crate::schema::{ColumnType, QualifiedName, Schema, TableShape};
+
+/// PostgreSQL truncates longer names: `NAMEDATALEN - 1`, manual section 4.1.1.
+const MAX_NAME: usize = 63;
+
+/// Checks a document against the tables it speaks of.
+///
+/// # Errors
+/// Every mistake of the document, at once: [`Code`] 2xx names, 3xx types, 4xx sense.
+///
+/// # Examples
+/// ```
+/// use zk_policy::{Code, Column, ColumnType, Document, Scalar, Schema, check};
+///
+/// let schema = Schema::default().table("public", "orders", [
+///     Column::new("tenant_id", ColumnType::Scalar(Scalar::Uuid)).not_null(),
+/// ]);
+/// let document = Document::parse(
+///     "policy shop  role clerk  claim tenant: uuid
+///      table orders { tenant tenant_id = claim.tenent  allow clerk select }",
+/// ).expect("the syntax is fine");
+/// let mistakes = check(&document, &schema).expect_err("no claim is called `tenent`");
+/// let first = mistakes.iter().next().expect("never empty");
+/// assert_eq!(first.code, Code::UnknownName);
+/// assert_eq!(first.help, "did you mean `tenant`?");
+/// ```
+pub fn check(document: &Document, schema: &Schema) -> Result<Policy, Diagnostics> {
+    let mut diagnostics = Diagnostics::default();
+    let closure = resolve::roles(document, &mut diagnostics);
+    let claims = resolve::claims(document, &mut diagnostics);
+    let mut tables = BTreeMap::new();
+    for table in &document.tables {
+        let name = QualifiedName::new(table.name.schema.as_str(), table.name.table.as_str());
+        if tables.contains_key(&name) {
+            diagnostics.push(
+                Diagnostic::new(
+                    Code::DuplicateName,
+                    table.name.table.span(),
+                    format!("table `{name}` is described twice"),
+                )
+                .help("put all that holds for a table into one block"),
+            );
+            continue;
+        }
+        let Some(shape) = schema.find(&name.schema, &name.table) else {
+            unknown_table(&name, table.name.table.span(), schema, &mut diagnostics);
+            continue;
+        };
+        let mut checker =
+            TableChecker { table, shape, claims: &claims, roles: &closure, diagnostics: &mut diagnostics };
+        let policy = checker.check();
+        tables.insert(name, policy);
+    }
+    let roles: Vec<String> = document.roles.iter().map(|r| r.name.as_str().to_owned()).collect();
+    for role in &document.roles {
+        let idle = !tables.values().any(|t| t.rights.keys().any(|(r, _)| r == role.name.as_str()));
+        if idle && diagnostics.is_empty() {
+            let message = format!("role `{}` has no right on any table", role.name);
+            let diagnostic = Diagnostic::new(Code::IdleRole, role.name.span(), message);
+            diagnostics.push(diagnostic.help("give it an `allow`, or remove it"));
+        }
+    }
+    diagnostics.or(Policy { name: document.name.as_str().to_owned(), roles, claims, tables })
+}
+
+fn unknown_table(
+    name: &QualifiedName,
+    span: crate::source::Span,
+    schema: &Schema,
+    diagnostics: &mut Diagnostics,
+) {
+    let diagnostic = Diagnostic::new(Code::UnknownName, span, format!("the database has no table `{name}`"));
+    let help = suggestion(&name.table, schema.table_names(&name.schema)).unwrap_or_else(|| {
+        "create the table first, or write its schema: `table schema.name { … }`".to_owned()
+    });
+    diagnostics.push(diagnostic.help(help));
+}
+
+/// Checks one table's block against the table's shape.
+struct TableChecker<'a> {
+    table: &'a Table,
+    shape: &'a TableShape,
+    claims: &'a BTreeMap<String, ClaimType>,
+    /// Each declared role with itself and all that it includes.
+    roles: &'a BTreeMap<String, BTreeSet<String>>,
+    diagnostics: &'a mut Diagnostics,
+}
+
+/// What the rules say of one role alone, before inclusion.
+#[derive(Default)]
+struct Own {
+    allow: BTreeMap<(String, Command), Vec<Predicate>>,
+    deny: BTreeMap<(String, Command), Vec<Predicate>>,
+    columns: BTreeMap<(String, Command), BTreeSet<String>>,
+}
+
+impl TableChecker<'_> {
+    fn check(&mut self) -> TablePolicy {
+        let floor = self.floor();
+        let critical = self.critical();
+        let own = self.own();
+        let mut rights = BTreeMap::new();
+        for (role, included) in self.roles {
+            for command in Command::ALL {
+                let all = |map: &BTreeMap<(String, Command), Vec<Predicate>>| -> Vec<Predicate> {
+                    let of = |r: &String| map.get(&(r.clone(), command)).cloned().unwrap_or_default();
+                    let mut found: Vec<Predicate> = Vec::new();
+                    for predicate in included.iter().flat_map(of) {
+                        if !found.contains(&predicate) {
+                            found.push(predicate);
+                        }
+                    }
+                    found
+                };
+                let allow = all(&own.allow);
+                if allow.is_empty() {
+                    continue;
+                }
+                let columns = included.iter().flat_map(|r| self.columns_of(r, command, &own)).collect();
+                rights.insert((role.clone(), command), Right { allow, deny: all(&own.deny), columns });
+            }
+        }
+        let columns = self.shape.columns().map(|c| c.name.clone()).collect();
+        TablePolicy { floor, critical, columns, rights }
+    }
+
+    /// The columns that `role` itself brings for `command`: those of its rule, else all if it has its own `allow`.
+    fn columns_of(&self, role: &str, command: Command, own: &Own) -> BTreeSet<String> {
+        let key = (role.to_owned(), command);
+        match own.columns.get(&key) {
+            _ if command == Command::Delete => BTreeSet::new(),
+            Some(columns) => columns.clone(),
+            None if own.allow.contains_key(&key) => self.all_columns(command),
+            None => BTreeSet::new(),
+        }
+    }
+
+    /// Every column that `command` can name; what the server computes cannot be written.
+    fn all_columns(&self, command: Command) -> BTreeSet<String> {
+        let usable = |c: &&crate::schema::Column| command == Command::Select || !c.generated;
+        self.shape.columns().filter(usable).map(|c| c.name.clone()).collect()
+    }
+
+    fn floor(&mut self) -> Option<Floor> {
+        let span = self.table.name.table.span();
+        match &self.table.tenancy {
+            None => {
+                let message = format!("`{}` says neither `tenant` nor `shared`", self.table.name);
+                self.diagnostics.push(Diagnostic::new(Code::NoTenancy, span, message).label("whose rows are these?").help(
+                    "write `tenant <column> = claim.<claim>`, or `shared` if every tenant may see this table's rows",
+                ));
+                None
+            }
+            Some(Tenancy::Shared) => None,
+            Some(Tenancy::Tenant { column, claim }) => {
+                let found = self.column(column)?.clone();
+                let ty = self.scalar_claim(claim)?;
+                if found.nullable {
+                    let message =
+                        format!("tenant column `{column}` may be NULL: such a row would belong to no one");
+                    let help = format!("ALTER TABLE {} ALTER COLUMN {column} SET NOT NULL", self.table.name);
+                    let diagnostic = Diagnostic::new(Code::NullableTenant, column.span(), message);
+                    self.diagnostics.push(diagnostic.help(help));
+                }
+                if found.ty != ColumnType::Scalar(ty) {
+                    let message =
+                        format!("`{column}` is `{}` but claim `{claim}` is `{}`", found.ty, ty.name());
+                    self.diagnostics.push(
+                        Diagnostic::new(Code::TypeMismatch, column.span().to(claim.span()), message)
+                            .help("declare the claim with the column's type"),
+                    );
+                }
+                Some(Floor { column: column.as_str().to_owned(), claim: claim.as_str().to_owned(), ty })
+            }
+        }
+    }
+
+    fn critical(&mut self) -> BTreeSet<String> {
+        let mut critical = BTreeSet::new();
+        for name in &self.table.critical {
+            let Some(column) = self.column(name) else { continue };
+            if column.ty != ColumnType::Bytea {
+                let message =
+                    format!("critical column `{name}` is `{}`, which cannot hold sealed bytes", column.ty);
+                self.diagnostics
+                    .push(Diagnostic::new(Code::CriticalType, name.span(), message).help("make it `bytea`"));
+            }
+            if !critical.insert(name.as_str().to_owned()) {
+                let message = format!("`{name}` is declared critical twice");
+                self.diagnostics.push(Diagnostic::new(Code::Conflict, name.span(), message));
+            }
+        }
+        critical
+    }
+
+    fn own(&mut self) -> Own {
+        let mut own = Own::default();
+        for rule in &self.table.rules {
+            let known = self.role(&rule.role);
+            let predicate = match &rule.condition {
+                None => Some(Predicate::Always),
+                Some(expr) => self.predicate(expr),
+            };
+            let (true, Some(predicate)) = (known, predicate) else { continue };
+            let map = if rule.effect == Effect::Allow { &mut own.allow } else { &mut own.deny };
+            for command in &rule.commands {
+                map.entry((rule.role.as_str().to_owned(), *command)).or_default().push(predicate.clone());
+            }
+        }
+        for rule in &self.table.columns {
+            let known = self.role(&rule.role);
+            let (ColumnSet::Only(names) | ColumnSet::Except(names)) = &rule.columns;
+            let found: BTreeSet<String> =
+                names.iter().filter_map(|n| self.column(n).map(|c| c.name.clone())).collect();
+            if !known {
+                continue;
+            }
+            for command in &rule.commands {
+                let set = match &rule.columns {
+                    ColumnSet::Only(_) => found.clone(),
+                    ColumnSet::Except(_) => self.all_columns(*command).difference(&found).cloned().collect(),
+                };
+                self.column_rule(&rule.role, *command, set, &mut own);
+            }
+        }
+        own
+    }
+
+    fn column_rule(&mut self, role: &Name, command: Command, set: BTreeSet<String>, own: &mut Own) {
+        let key = (role.as_str().to_owned(), command);
+        let allowed = self
+            .roles
+            .get(role.as_str())
+            .is_some_and(|included| included.iter().any(|r| own.allow.contains_key(&(r.clone(), command))));
+        if !allowed {
+            let message = format!(
+                "`{role}` is never allowed to {} here, so these columns mean nothing",
+                command.name()
+            );
+            let help = format!("add `allow {role} {} …`, or remove this line", command.name());
+            self.diagnostics.push(Diagnostic::new(Code::ColumnsWithoutRows, role.span(), message).help(help));
+        }
+        if own.columns.insert(key, set).is_some() {
+            let message = format!("the columns that `{role}` may {} are given twice", command.name());
+            let diagnostic = Diagnostic::new(Code::Conflict, role.span(), message);
+            self.diagnostics.push(diagnostic.help("keep one of the two lines"));
+        }
+    }
+
+    fn role(&mut self, name: &Name) -> bool {
+        let known = self.roles.contains_key(name.as_str());
+        if !known {
+            let candidates = self.roles.keys().map(String::as_str);
+            self.diagnostics.push(resolve::unknown("role", name, candidates));
+        }
+        known
+    }
+}

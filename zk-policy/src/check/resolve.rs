@@ -1,0 +1,132 @@
+//! Names: roles with all that they include, and claims.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{MAX_NAME, TableChecker};
+use crate::diagnostic::{Code, Diagnostic, Diagnostics, suggestion};
+use crate::document::{ClaimType, Document, Name, Scalar};
+use crate::ir::database_role;
+use crate::schema::Column;
+
+/// Each declared role with itself and all roles that it includes, directly or not.
+pub(super) fn roles(
+    document: &Document,
+    diagnostics: &mut Diagnostics,
+) -> BTreeMap<String, BTreeSet<String>> {
+    let mut direct: BTreeMap<&str, &[Name]> = BTreeMap::new();
+    for role in &document.roles {
+        check_length(&role.name, &database_role(document.name.as_str(), role.name.as_str()), diagnostics);
+        if direct.insert(role.name.as_str(), &role.includes).is_some() {
+            diagnostics.push(duplicate("role", &role.name));
+        }
+    }
+    for included in document.roles.iter().flat_map(|r| &r.includes) {
+        if !direct.contains_key(included.as_str()) {
+            diagnostics.push(unknown("role", included, direct.keys().copied()));
+        }
+    }
+    let mut closure = BTreeMap::new();
+    for role in &document.roles {
+        let mut reached = BTreeSet::from([role.name.as_str().to_owned()]);
+        let mut open: Vec<&Name> = role.includes.iter().collect();
+        while let Some(next) = open.pop() {
+            if next == &role.name {
+                let message = format!("role `{}` includes itself, directly or through others", role.name);
+                let diagnostic = Diagnostic::new(Code::RoleCycle, role.name.span(), message);
+                diagnostics.push(diagnostic.help("remove one `includes` of the circle"));
+                break;
+            }
+            if reached.insert(next.as_str().to_owned()) {
+                open.extend(direct.get(next.as_str()).copied().unwrap_or_default());
+            }
+        }
+        reached.retain(|r| direct.contains_key(r.as_str()));
+        closure.insert(role.name.as_str().to_owned(), reached);
+    }
+    closure
+}
+
+/// The declared claims by name.
+pub(super) fn claims(document: &Document, diagnostics: &mut Diagnostics) -> BTreeMap<String, ClaimType> {
+    let mut claims = BTreeMap::new();
+    for claim in &document.claims {
+        check_setting_name(&claim.name, diagnostics);
+        if claims.insert(claim.name.as_str().to_owned(), claim.ty).is_some() {
+            diagnostics.push(duplicate("claim", &claim.name));
+        }
+    }
+    claims
+}
+
+pub(super) fn unknown<'a>(
+    kind: &str,
+    name: &Name,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Diagnostic {
+    let diagnostic = Diagnostic::new(Code::UnknownName, name.span(), format!("there is no {kind} `{name}`"));
+    match suggestion(name.as_str(), candidates) {
+        Some(help) => diagnostic.help(help),
+        None if kind == "column" => diagnostic,
+        None => diagnostic
+            .help(format!("declare it: `{kind} {name}{}`", if kind == "claim" { ": text" } else { "" })),
+    }
+}
+
+fn duplicate(kind: &str, name: &Name) -> Diagnostic {
+    let message = format!("{kind} `{name}` is declared twice");
+    Diagnostic::new(Code::DuplicateName, name.span(), message).help("remove one of the two")
+}
+
+fn check_length(name: &Name, full: &str, diagnostics: &mut Diagnostics) {
+    if full.len() > MAX_NAME {
+        let message = format!("`{full}` is longer than the {MAX_NAME} bytes of a PostgreSQL name");
+        diagnostics.push(Diagnostic::new(Code::NameTooLong, name.span(), message).help("shorten the name"));
+    }
+}
+
+/// A claim becomes the setting `zk.<claim>`, whose name PostgreSQL limits to letters, digits and underscores.
+fn check_setting_name(name: &Name, diagnostics: &mut Diagnostics) {
+    let text = name.as_str();
+    let plain = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if !plain {
+        let message = format!("`{name}` cannot name a claim");
+        let help = "use letters, digits and underscores: it becomes the setting `zk.<claim>`";
+        diagnostics.push(Diagnostic::new(Code::Syntax, name.span(), message).help(help));
+    }
+    check_length(name, text, diagnostics);
+}
+
+impl TableChecker<'_> {
+    pub(super) fn column(&mut self, name: &Name) -> Option<&Column> {
+        let found = self.shape.column(name.as_str());
+        if found.is_none() {
+            let candidates = self.shape.columns().map(|c| c.name.as_str());
+            let mut diagnostic = unknown("column", name, candidates);
+            diagnostic.message = format!("`{}` has no column `{name}`", self.table.name);
+            self.diagnostics.push(diagnostic);
+        }
+        found
+    }
+
+    pub(super) fn claim(&mut self, name: &Name) -> Option<ClaimType> {
+        let found = self.claims.get(name.as_str()).copied();
+        if found.is_none() {
+            self.diagnostics.push(unknown("claim", name, self.claims.keys().map(String::as_str)));
+        }
+        found
+    }
+
+    /// A claim of one value, not an array.
+    pub(super) fn scalar_claim(&mut self, name: &Name) -> Option<Scalar> {
+        match self.claim(name)? {
+            ClaimType::One(scalar) => Some(scalar),
+            ClaimType::Many { array } => {
+                let message = format!("claim `{name}` is an array of `{}`, not one value", array.name());
+                let diagnostic = Diagnostic::new(Code::TypeMismatch, name.span(), message);
+                self.diagnostics.push(diagnostic.help(format!("test membership: `… in claim.{name}`")));
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! A checked [`Policy`] into the roles, grants, policies and checks that enforce it. Cannot fail.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::catalog::{Grant, PolicyObject, Privilege, RoleObject, State, TableObject};
+use crate::document::Command;
+use crate::ir::{Policy, Predicate, Right, TablePolicy};
+use crate::sql;
+
+/// Every object that we make starts with this, so that ours and others' are told apart.
+pub(crate) const PREFIX: &str = "zk_";
+
+/// What the database must hold for the policy to be enforced.
+///
+/// Shapes, with reasons (PostgreSQL manual, sections 5.8 and 5.9):
+/// - row-level security is forced, so that the owner of a table is subject to it as well;
+/// - the tenant's floor is restrictive and holds for everybody, on reads and on writes: nothing that anyone permits
+///   later can pass it;
+/// - each command of each role has one permissive policy with all its `allow` rules, and one restrictive policy with
+///   its `deny` rules; a `WITH CHECK` is always written out, because the default would be the `USING` expression;
+/// - privileges on columns are granted by list, so that a column added later stays closed until the policy is
+///   planned again.
+pub(crate) fn compile(policy: &Policy) -> State {
+    let mut state = State::default();
+    for role in policy.roles() {
+        state.roles.insert(policy.database_role(role), RoleObject::default());
+    }
+    for (name, table) in &policy.tables {
+        for (role, _) in table.rights.keys() {
+            state.usage.insert((name.schema.clone(), policy.database_role(role)));
+        }
+        state.tables.insert(name.clone(), table_object(policy, table));
+    }
+    state
+}
+
+fn table_object(policy: &Policy, table: &TablePolicy) -> TableObject {
+    let mut policies = BTreeMap::new();
+    let mut grants = BTreeSet::new();
+    if let Some(floor) = &table.floor {
+        let condition = Some(sql::floor(floor));
+        let roles = BTreeSet::from([sql::PUBLIC.to_owned()]);
+        let object = PolicyObject {
+            permissive: false,
+            command: None,
+            roles,
+            using: condition.clone(),
+            check: condition,
+        };
+        policies.insert(format!("{PREFIX}floor"), object);
+    }
+    for ((role, command), right) in &table.rights {
+        let grantee = policy.database_role(role);
+        let name = policy_name(role, *command);
+        policies.insert(name.clone(), rows(&grantee, *command, true, sql::chain(&right.allow, " OR ")));
+        if !right.deny.is_empty() {
+            policies.insert(format!("{name}_deny"), rows(&grantee, *command, false, refuse(&right.deny)));
+        }
+        grants.extend(columns(&grantee, *command, right));
+    }
+    let checks = table.critical.iter().map(|c| (check_name(c), sql::sealed_check(c))).collect();
+    TableObject { row_security: true, forced: true, policies, grants, checks }
+}
+
+/// One policy object for one command of one role, with the clauses that the command has.
+fn rows(role: &str, command: Command, permissive: bool, condition: String) -> PolicyObject {
+    let (using, check) = match command {
+        Command::Select | Command::Delete => (Some(condition), None),
+        Command::Insert => (None, Some(condition)),
+        Command::Update => (Some(condition.clone()), Some(condition)),
+    };
+    PolicyObject {
+        permissive,
+        command: Some(command),
+        roles: BTreeSet::from([role.to_owned()]),
+        using,
+        check,
+    }
+}
+
+/// True only where every `deny` is certainly false: a condition that is NULL refuses, as a guard should.
+fn refuse(deny: &[Predicate]) -> String {
+    let parts: Vec<Predicate> = deny.iter().map(|p| Predicate::Not(Box::new(p.clone()))).collect();
+    sql::chain(&parts, " AND ")
+}
+
+/// Grants by column list; only deleting is a matter of whole rows.
+fn columns(role: &str, command: Command, right: &Right) -> Vec<Grant> {
+    let privilege = Privilege::of(command);
+    if command == Command::Delete {
+        return vec![Grant { role: role.to_owned(), privilege, column: None }];
+    }
+    let of = |c: &String| Grant { role: role.to_owned(), privilege, column: Some(c.clone()) };
+    right.columns.iter().map(of).collect()
+}
+
+fn policy_name(role: &str, command: Command) -> String {
+    object_name(&format!("{PREFIX}{role}_{}", command.name()))
+}
+
+fn check_name(column: &str) -> String {
+    object_name(&format!("{PREFIX}sealed_{column}"))
+}
+
+/// The name, or its beginning and a digest where PostgreSQL would truncate it.
+fn object_name(name: &str) -> String {
+    const ROOM: usize = 63 - "_deny".len();
+    if name.len() <= ROOM {
+        return name.to_owned();
+    }
+    use sha2::Digest as _;
+    let digest: String = sha2::Sha256::digest(name).iter().take(8).map(|b| format!("{b:02x}")).collect();
+    let kept: String =
+        name.char_indices().take_while(|(at, c)| at + c.len_utf8() <= ROOM - 17).map(|(_, c)| c).collect();
+    format!("{kept}_{digest}")
+}

@@ -1,0 +1,384 @@
+//! What must change so that the catalog holds what the policy wants, in an order that never passes through a wider state.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::catalog::{Grant, PolicyObject, Privilege, RoleObject, State, TableObject};
+use crate::compile::PREFIX;
+use crate::schema::QualifiedName;
+
+/// One change, as small as a reviewer would want to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Change {
+    CreateRole { role: String },
+    StripRole { role: String, excess: BTreeSet<String> },
+    RowSecurity { table: QualifiedName, enable: bool, force: bool },
+    CreatePolicy { table: QualifiedName, name: String, policy: PolicyObject },
+    AlterPolicy { table: QualifiedName, name: String, before: PolicyObject, after: PolicyObject },
+    DropPolicy { table: QualifiedName, name: String, before: PolicyObject },
+    Grant { table: QualifiedName, grants: Vec<Grant> },
+    Revoke { table: QualifiedName, grants: Vec<Grant> },
+    GrantUsage { schema: String, role: String },
+    RevokeUsage { schema: String, role: String },
+    AddCheck { table: QualifiedName, name: String, check: String },
+    ReplaceCheck { table: QualifiedName, name: String, check: String },
+}
+
+/// What the changes do to one role's access to one table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Direction {
+    Neither,
+    Narrows,
+    Widens,
+    /// Cannot be told from the two conditions; to be reviewed as widening.
+    Unclear,
+}
+
+/// The changes, narrowing ones first, and what the policy does not manage but is weakened by.
+pub(crate) fn diff(desired: &State, catalog: &State) -> (Vec<Change>, Vec<String>) {
+    let mut changes = Vec::new();
+    let mut drift = Vec::new();
+    for (role, wanted) in &desired.roles {
+        match catalog.roles.get(role) {
+            None => changes.push(Change::CreateRole { role: role.clone() }),
+            Some(found) => role_changes(role, wanted, found, &mut changes, &mut drift),
+        }
+    }
+    for role in catalog.roles.keys().filter(|r| !desired.roles.contains_key(*r)) {
+        drift.push(format!("role {role} is no longer in the policy: DROP ROLE it when no login needs it"));
+    }
+    let usage = |(schema, role): &(String, String)| (schema.clone(), role.clone());
+    for (schema, role) in desired.usage.difference(&catalog.usage).map(usage) {
+        changes.push(Change::GrantUsage { schema, role });
+    }
+    for (schema, role) in catalog.usage.difference(&desired.usage).map(usage) {
+        changes.push(Change::RevokeUsage { schema, role });
+    }
+    let empty = TableObject::default();
+    for (name, wanted) in &desired.tables {
+        let found = catalog.tables.get(name).unwrap_or(&empty);
+        table_changes(name, wanted, found, catalog, &mut changes, &mut drift);
+    }
+    for (name, found) in catalog.tables.iter().filter(|(n, _)| !desired.tables.contains_key(*n)) {
+        // Our roles' privileges are ours wherever they are; the table itself is not in the policy.
+        revoke_managed(name, &BTreeSet::new(), found, catalog, &mut changes);
+    }
+    changes.sort_by_key(stage);
+    (changes, drift)
+}
+
+/// Narrowing before widening, and everything after what it needs.
+fn stage(change: &Change) -> u8 {
+    match change {
+        Change::CreateRole { .. } | Change::StripRole { .. } => 0,
+        Change::Revoke { .. } | Change::RevokeUsage { .. } => 1,
+        Change::RowSecurity { .. } => 2,
+        Change::CreatePolicy { policy, .. } if !policy.permissive => 3,
+        Change::DropPolicy { before, .. } if before.permissive => 4,
+        Change::AddCheck { .. } | Change::ReplaceCheck { .. } => 5,
+        Change::AlterPolicy { .. } => 6,
+        Change::DropPolicy { .. } => 7,
+        Change::CreatePolicy { .. } => 8,
+        Change::GrantUsage { .. } | Change::Grant { .. } => 9,
+    }
+}
+
+fn role_changes(
+    role: &str,
+    wanted: &RoleObject,
+    found: &RoleObject,
+    changes: &mut Vec<Change>,
+    drift: &mut Vec<String>,
+) {
+    let excess: BTreeSet<String> = found.excess.difference(&wanted.excess).cloned().collect();
+    if !excess.is_empty() {
+        changes.push(Change::StripRole { role: role.to_owned(), excess });
+    }
+    for group in found.member_of.difference(&wanted.member_of) {
+        drift.push(format!(
+            "role {role} is a member of {group} and so has its rights: REVOKE {group} FROM {role}"
+        ));
+    }
+}
+
+fn table_changes(
+    name: &QualifiedName,
+    wanted: &TableObject,
+    found: &TableObject,
+    catalog: &State,
+    changes: &mut Vec<Change>,
+    drift: &mut Vec<String>,
+) {
+    if !(found.row_security && found.forced) {
+        let (enable, force) = (!found.row_security, !found.forced);
+        changes.push(Change::RowSecurity { table: name.clone(), enable, force });
+    }
+    for (policy_name, policy) in &wanted.policies {
+        let (table, name, policy) = (name.clone(), policy_name.clone(), policy.clone());
+        match found.policies.get(policy_name) {
+            None => changes.push(Change::CreatePolicy { table, name, policy }),
+            Some(before) if *before == policy => {}
+            // ALTER POLICY can change neither the kind nor the command, nor take a clause away.
+            Some(before)
+                if before.permissive == policy.permissive
+                    && before.command == policy.command
+                    && before.using.is_some() == policy.using.is_some()
+                    && before.check.is_some() == policy.check.is_some() =>
+            {
+                changes.push(Change::AlterPolicy { table, name, before: before.clone(), after: policy });
+            }
+            Some(before) => {
+                let dropped =
+                    Change::DropPolicy { table: table.clone(), name: name.clone(), before: before.clone() };
+                changes.push(dropped);
+                changes.push(Change::CreatePolicy { table, name, policy });
+            }
+        }
+    }
+    for (policy_name, before) in found.policies.iter().filter(|(n, _)| !wanted.policies.contains_key(*n)) {
+        if policy_name.starts_with(PREFIX) {
+            let (table, name) = (name.clone(), policy_name.clone());
+            changes.push(Change::DropPolicy { table, name, before: before.clone() });
+        } else if before.permissive {
+            drift.push(format!(
+                "policy {policy_name} on {name} is not ours and may admit rows: DROP POLICY it"
+            ));
+        }
+    }
+    for (check_name, check) in &wanted.checks {
+        let (table, name, check) = (name.clone(), check_name.clone(), check.clone());
+        match found.checks.get(check_name) {
+            None => changes.push(Change::AddCheck { table, name, check }),
+            Some(before) if *before == check => {}
+            Some(_) => changes.push(Change::ReplaceCheck { table, name, check }),
+        }
+    }
+    let missing: BTreeSet<Grant> = wanted.grants.difference(&found.grants).cloned().collect();
+    for grants in grouped(&missing) {
+        changes.push(Change::Grant { table: name.clone(), grants });
+    }
+    revoke_managed(name, &wanted.grants, found, catalog, changes);
+    let foreign: BTreeSet<(&str, Privilege)> = found
+        .grants
+        .iter()
+        .filter(|g| !is_ours(&g.role, catalog) && !wanted.grants.iter().any(|w| w.role == g.role))
+        .map(|g| (g.role.as_str(), g.privilege))
+        .collect();
+    for (role, privilege) in foreign {
+        let privilege = privilege.keyword();
+        drift.push(format!(
+            "{role} has {privilege} on {name} outside the policy: REVOKE {privilege} ON {name} FROM {role}"
+        ));
+    }
+}
+
+/// Takes away every privilege of the policy's roles on `name` that is not in `wanted`.
+fn revoke_managed(
+    name: &QualifiedName,
+    wanted: &BTreeSet<Grant>,
+    found: &TableObject,
+    catalog: &State,
+    changes: &mut Vec<Change>,
+) {
+    let excess: BTreeSet<Grant> =
+        found.grants.difference(wanted).filter(|g| is_ours(&g.role, catalog)).cloned().collect();
+    for grants in grouped(&excess) {
+        changes.push(Change::Revoke { table: name.clone(), grants });
+    }
+}
+
+fn is_ours(role: &str, catalog: &State) -> bool {
+    catalog.roles.contains_key(role)
+}
+
+/// Grants that one statement can carry: same role and privilege, all on columns or all on the table.
+fn grouped(grants: &BTreeSet<Grant>) -> Vec<Vec<Grant>> {
+    let mut groups: BTreeMap<(&str, Privilege, bool), Vec<Grant>> = BTreeMap::new();
+    for grant in grants {
+        groups.entry((&grant.role, grant.privilege, grant.column.is_some())).or_default().push(grant.clone());
+    }
+    groups.into_values().collect()
+}
+
+impl Change {
+    /// Whose access to which table this change moves, and which way.
+    pub(crate) fn access(&self) -> (Direction, BTreeSet<String>, Option<&QualifiedName>) {
+        match self {
+            Self::CreateRole { .. } | Self::AddCheck { .. } | Self::ReplaceCheck { .. } => {
+                (Direction::Neither, BTreeSet::new(), None)
+            }
+            Self::StripRole { role, .. } => (Direction::Narrows, BTreeSet::from([role.clone()]), None),
+            Self::RowSecurity { table, .. } => {
+                (Direction::Narrows, BTreeSet::from([crate::sql::PUBLIC.to_owned()]), Some(table))
+            }
+            Self::CreatePolicy { table, policy, .. } => {
+                let direction = if policy.permissive { Direction::Widens } else { Direction::Narrows };
+                (direction, policy.roles.clone(), Some(table))
+            }
+            Self::DropPolicy { table, before, .. } => {
+                let direction = if before.permissive { Direction::Narrows } else { Direction::Widens };
+                (direction, before.roles.clone(), Some(table))
+            }
+            Self::AlterPolicy { table, before, after, .. } => {
+                let roles = before.roles.union(&after.roles).cloned().collect();
+                (altered(before, after), roles, Some(table))
+            }
+            Self::Grant { table, grants } => (Direction::Widens, roles_of(grants), Some(table)),
+            Self::Revoke { table, grants } => (Direction::Narrows, roles_of(grants), Some(table)),
+            Self::GrantUsage { role, .. } => (Direction::Neither, BTreeSet::from([role.clone()]), None),
+            Self::RevokeUsage { role, .. } => (Direction::Narrows, BTreeSet::from([role.clone()]), None),
+        }
+    }
+}
+
+fn roles_of(grants: &[Grant]) -> BTreeSet<String> {
+    grants.iter().map(|g| g.role.clone()).collect()
+}
+
+/// Which way a changed condition moves. Both are the server's own spelling, so equal parts spell the same: a
+/// disjunction that only gained members admits more, a conjunction that only gained members admits less.
+fn altered(before: &PolicyObject, after: &PolicyObject) -> Direction {
+    if before.roles != after.roles {
+        return Direction::Unclear;
+    }
+    let clauses = [(&before.using, &after.using), (&before.check, &after.check)];
+    let directions: BTreeSet<Direction> = clauses
+        .into_iter()
+        .filter_map(|(b, a)| Some(moved(b.as_deref()?, a.as_deref()?)))
+        .filter(|d| *d != Direction::Neither)
+        .collect();
+    match (directions.first(), directions.len()) {
+        (None, _) => Direction::Neither,
+        (Some(one), 1) => *one,
+        _ => Direction::Unclear,
+    }
+}
+
+fn moved(before: &str, after: &str) -> Direction {
+    if before == after {
+        return Direction::Neither;
+    }
+    if before == "true" {
+        return Direction::Narrows;
+    }
+    if after == "true" {
+        return Direction::Widens;
+    }
+    let either = |word| (top_level(before, word), top_level(after, word));
+    let (before_or, after_or) = either(" OR ");
+    if before_or.is_subset(&after_or) {
+        return Direction::Widens;
+    }
+    if after_or.is_subset(&before_or) {
+        return Direction::Narrows;
+    }
+    let (before_and, after_and) = either(" AND ");
+    if before_and.is_subset(&after_and) {
+        return Direction::Narrows;
+    }
+    if after_and.is_subset(&before_and) {
+        return Direction::Widens;
+    }
+    Direction::Unclear
+}
+
+/// The members of the outermost chain of `word` (` OR `, ` AND `); the whole expression when there is none.
+/// Relies on the server's deparser putting parentheses around every nested chain.
+fn top_level<'a>(expr: &'a str, word: &str) -> BTreeSet<&'a str> {
+    let inner = strip_parentheses(expr);
+    let parts = split_top_level(inner, word);
+    let other = if word == " OR " { " AND " } else { " OR " };
+    if parts.len() > 1 && split_top_level(inner, other).len() > 1 {
+        // A mixed chain would mean that the assumption above is wrong: compare as a whole.
+        return BTreeSet::from([expr]);
+    }
+    parts.into_iter().map(strip_parentheses).collect()
+}
+
+fn strip_parentheses(expr: &str) -> &str {
+    let mut expr = expr.trim();
+    while let Some(inner) = expr.strip_prefix('(').and_then(|e| e.strip_suffix(')')) {
+        // `(a) OR (b)` starts and ends with parentheses that do not belong together.
+        if depth_stays_positive(inner) { expr = inner.trim() } else { break }
+    }
+    expr
+}
+
+fn depth_stays_positive(inner: &str) -> bool {
+    let mut scan = Scan::default();
+    inner.chars().all(|c| {
+        scan.step(c);
+        scan.depth >= 0
+    }) && scan.depth == 0
+}
+
+fn split_top_level<'a>(expr: &'a str, word: &str) -> Vec<&'a str> {
+    let mut scan = Scan::default();
+    let mut parts = Vec::new();
+    let mut start = 0;
+    for (at, c) in expr.char_indices() {
+        if scan.depth == 0
+            && scan.quote.is_none()
+            && expr.get(at..).is_some_and(|rest| rest.starts_with(word))
+        {
+            parts.extend(expr.get(start..at));
+            start = at + word.len();
+        }
+        scan.step(c);
+    }
+    parts.extend(expr.get(start..));
+    parts
+}
+
+/// Depth of parentheses, outside quotes. A doubled quote closes and opens again, which comes to the same.
+#[derive(Default)]
+struct Scan {
+    depth: i32,
+    quote: Option<char>,
+}
+
+impl Scan {
+    fn step(&mut self, c: char) {
+        match self.quote {
+            Some(quote) if c == quote => self.quote = None,
+            Some(_) => {}
+            None => match c {
+                '\'' | '"' => self.quote = Some(c),
+                '(' => self.depth += 1,
+                ')' => self.depth -= 1,
+                _ => {}
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disjunction_that_gains_a_member_widens() {
+        let (one, two) = ("(a = 1)", "((a = 1) OR (b = 2))");
+        assert_eq!(moved(one, two), Direction::Widens);
+        assert_eq!(moved(two, one), Direction::Narrows);
+    }
+
+    #[test]
+    fn a_conjunction_that_gains_a_member_narrows() {
+        let (one, two) = ("(NOT hold)", "((NOT hold) AND (b = 2))");
+        assert_eq!(moved(one, two), Direction::Narrows);
+        assert_eq!(moved(two, one), Direction::Widens);
+    }
+
+    #[test]
+    fn an_unrelated_condition_is_unclear() {
+        assert_eq!(moved("(a = 1)", "(a = 2)"), Direction::Unclear);
+    }
+
+    #[test]
+    fn words_inside_quotes_and_parentheses_do_not_split() {
+        let before = "(a = 'x OR y'::text)";
+        assert_eq!(top_level(before, " OR ").len(), 1);
+        assert_eq!(top_level("((a = ')'::text) OR (\"b OR\" = 1))", " OR ").len(), 2);
+        assert_eq!(top_level("((a AND (b OR c)) OR d)", " OR ").len(), 2);
+    }
+}

@@ -1,0 +1,445 @@
+//! A policy as written: the tree that the text parser makes, that a studio posts as JSON, and that prints back.
+
+mod lexer;
+mod parser;
+mod print;
+mod scalar;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::diagnostic::Diagnostics;
+use crate::source::Span;
+
+/// A name with its place in the text. Two names are equal when they spell the same.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Name {
+    text: String,
+    #[serde(skip)]
+    span: Span,
+}
+
+impl Name {
+    pub(crate) fn new(text: impl Into<String>, span: Span) -> Self {
+        Self { text: text.into(), span }
+    }
+
+    /// The name, exactly as PostgreSQL spells it (unquoted names are folded to lower case, as PostgreSQL does).
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Where it stands in the text.
+    #[must_use]
+    pub fn span(&self) -> Span {
+        self.span
+    }
+}
+
+impl From<&str> for Name {
+    fn from(text: &str) -> Self {
+        Self::new(text, Span::NONE)
+    }
+}
+
+impl PartialEq for Name {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Name {}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// A table's name with its schema.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(clippy::exhaustive_structs, reason = "a document is plain data, built by hand in tests and studios")]
+pub struct TableName {
+    /// The schema; `public` when the text names none.
+    pub schema: Name,
+    /// The table.
+    pub table: Name,
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.schema, self.table)
+    }
+}
+
+/// A whole policy document.
+///
+/// ```
+/// use zk_policy::Document;
+///
+/// let text = "policy shop\nrole clerk\nclaim tenant: uuid\n\
+///             table orders { tenant tenant_id = claim.tenant  allow clerk select }";
+/// let document = Document::parse(text).expect("no syntax errors");
+/// assert_eq!(document.name.as_str(), "shop");
+/// assert_eq!(Document::parse(&document.to_string()).expect("prints what it parses"), document);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(clippy::exhaustive_structs, reason = "a document is plain data, built by hand in tests and studios")]
+pub struct Document {
+    /// The policy's name; its PostgreSQL roles are called `<name>_<role>`.
+    pub name: Name,
+    /// The roles that people and services act as.
+    #[serde(default)]
+    pub roles: Vec<Role>,
+    /// The typed facts about a session that rules may use.
+    #[serde(default)]
+    pub claims: Vec<Claim>,
+    /// What holds for each table.
+    #[serde(default)]
+    pub tables: Vec<Table>,
+}
+
+impl Document {
+    /// Parses the text of a policy.
+    ///
+    /// # Errors
+    /// Every mistake in the text, at once: [`Code`](crate::Code) 1xx.
+    pub fn parse(source: &str) -> Result<Self, Diagnostics> {
+        parser::parse(source)
+    }
+}
+
+/// A declared role.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(clippy::exhaustive_structs, reason = "a document is plain data, built by hand in tests and studios")]
+pub struct Role {
+    /// Its name within the policy.
+    pub name: Name,
+    /// Roles whose rights and refusals it has as well.
+    #[serde(default)]
+    pub includes: Vec<Name>,
+}
+
+/// A declared claim: a typed fact that a session states about its user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(clippy::exhaustive_structs, reason = "a document is plain data, built by hand in tests and studios")]
+pub struct Claim {
+    /// Its name; the PostgreSQL setting is `zk.<name>`.
+    pub name: Name,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub ty: ClaimType,
+}
+
+/// The type of a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::exhaustive_enums, reason = "every pass must treat every type")]
+pub enum ClaimType {
+    /// One value.
+    #[serde(untagged)]
+    One(Scalar),
+    /// An array of values, for `in`.
+    #[serde(untagged)]
+    Many {
+        /// The type of each element.
+        array: Scalar,
+    },
+}
+
+/// The types that rules compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(clippy::exhaustive_enums, reason = "every pass must treat every type")]
+pub enum Scalar {
+    /// `uuid`
+    Uuid,
+    /// `text` (and `varchar` columns)
+    Text,
+    /// `int8` (and `int2`, `int4` columns)
+    Int8,
+    /// `bool`
+    Bool,
+    /// `timestamptz`
+    Timestamptz,
+    /// `date`
+    Date,
+}
+
+impl Scalar {
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Uuid, Self::Text, Self::Int8, Self::Bool, Self::Timestamptz, Self::Date];
+
+    /// The type's name, in the policy language and in PostgreSQL.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Uuid => "uuid",
+            Self::Text => "text",
+            Self::Int8 => "int8",
+            Self::Bool => "bool",
+            Self::Timestamptz => "timestamptz",
+            Self::Date => "date",
+        }
+    }
+}
+
+impl fmt::Display for ClaimType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(scalar) => f.write_str(scalar.name()),
+            Self::Many { array } => write!(f, "{}[]", array.name()),
+        }
+    }
+}
+
+/// What holds for one table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(clippy::exhaustive_structs, reason = "a document is plain data, built by hand in tests and studios")]
+pub struct Table {
+    /// Which table.
+    pub name: TableName,
+    /// The floor under every role, or that the table deliberately has none.
+    pub tenancy: Option<Tenancy>,
+    /// Columns that hold sealed bytes only.
+    #[serde(default)]
+    pub critical: Vec<Name>,
+    /// Who may do what to which rows.
+    #[serde(default)]
+    pub rules: Vec<Rule>,
+    /// Who may read or write which columns.
+    #[serde(default)]
+    pub columns: Vec<ColumnRule>,
+}
+
+/// How a table belongs to tenants.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(clippy::exhaustive_enums, reason = "every pass must treat every case")]
+pub enum Tenancy {
+    /// Rows belong to the tenant in `column`, and a session sees only those that equal `claim`.
+    Tenant {
+        /// The column that holds the tenant.
+        column: Name,
+        /// The claim that must equal it.
+        claim: Name,
+    },
+    /// The table is shared by all tenants.
+    Shared,
+}
+
+/// A statement `allow` or `deny`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(clippy::exhaustive_structs, reason = "a document is plain data, built by hand in tests and studios")]
+pub struct Rule {
+    /// Allow or deny.
+    pub effect: Effect,
+    /// For whom.
+    pub role: Name,
+    /// Which commands.
+    pub commands: Vec<Command>,
+    /// Which rows; all when absent.
+    #[serde(rename = "where", default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<Expr>,
+}
+
+/// Whether a rule admits or refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(clippy::exhaustive_enums, reason = "every pass must treat every case")]
+pub enum Effect {
+    /// Admits rows for which the condition is true.
+    Allow,
+    /// Refuses rows unless the condition is false: a condition that is NULL refuses.
+    Deny,
+}
+
+/// What a statement does to rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(clippy::exhaustive_enums, reason = "SQL has these four")]
+pub enum Command {
+    /// Reading rows.
+    Select,
+    /// Adding rows.
+    Insert,
+    /// Changing rows.
+    Update,
+    /// Removing rows.
+    Delete,
+}
+
+impl Command {
+    /// All commands, in the order in which they are shown.
+    pub const ALL: [Self; 4] = [Self::Select, Self::Insert, Self::Update, Self::Delete];
+
+    /// The command's name in lower case, as the policy language spells it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Select => "select",
+            Self::Insert => "insert",
+            Self::Update => "update",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// A statement `columns`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(clippy::exhaustive_structs, reason = "a document is plain data, built by hand in tests and studios")]
+pub struct ColumnRule {
+    /// For whom.
+    pub role: Name,
+    /// Which commands; a row is deleted whole, so never [`Command::Delete`].
+    pub commands: Vec<Command>,
+    /// Which columns.
+    pub columns: ColumnSet,
+}
+
+/// A set of columns, named or left over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(clippy::exhaustive_enums, reason = "every pass must treat every case")]
+pub enum ColumnSet {
+    /// Just these.
+    Only(Vec<Name>),
+    /// All that the table has when the policy is planned, without these.
+    Except(Vec<Name>),
+}
+
+/// A condition over the columns of one row and the claims of one session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(clippy::exhaustive_enums, reason = "every pass must treat every form")]
+pub enum Expr {
+    /// A bool column, claim or literal.
+    Term(Term),
+    /// `left op right`
+    Compare {
+        /// Left side.
+        left: Term,
+        /// Operator.
+        op: Op,
+        /// Right side.
+        right: Term,
+    },
+    /// `term is null`
+    IsNull(Term),
+    /// `term in (…)`
+    InList {
+        /// What is looked for.
+        term: Term,
+        /// The values.
+        list: Vec<Term>,
+    },
+    /// `term in claim.array`
+    InClaim {
+        /// What is looked for.
+        term: Term,
+        /// The array claim.
+        claim: Name,
+    },
+    /// `not …`
+    Not(Box<Self>),
+    /// `… and …`
+    And(Vec<Self>),
+    /// `… or …`
+    Or(Vec<Self>),
+}
+
+/// A comparison operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::exhaustive_enums, reason = "every pass must treat every operator")]
+pub enum Op {
+    /// `=`
+    #[serde(rename = "=")]
+    Eq,
+    /// `<>`
+    #[serde(rename = "<>")]
+    Ne,
+    /// `<`
+    #[serde(rename = "<")]
+    Lt,
+    /// `<=`
+    #[serde(rename = "<=")]
+    Le,
+    /// `>`
+    #[serde(rename = ">")]
+    Gt,
+    /// `>=`
+    #[serde(rename = ">=")]
+    Ge,
+}
+
+impl Op {
+    /// The operator as SQL and the policy language spell it.
+    #[must_use]
+    pub fn symbol(self) -> &'static str {
+        match self {
+            Self::Eq => "=",
+            Self::Ne => "<>",
+            Self::Lt => "<",
+            Self::Le => "<=",
+            Self::Gt => ">",
+            Self::Ge => ">=",
+        }
+    }
+}
+
+/// A leaf of a condition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(clippy::exhaustive_enums, reason = "every pass must treat every leaf")]
+pub enum Term {
+    /// A column of the row.
+    Column(Name),
+    /// A claim of the session.
+    Claim(Name),
+    /// A quoted text; read as the type of what it is compared with.
+    Text(Literal<String>),
+    /// A whole number.
+    Int(Literal<i64>),
+    /// `true` or `false`.
+    Bool(Literal<bool>),
+}
+
+/// A literal with its place in the text. Two literals are equal when their values are.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Literal<T> {
+    /// The value.
+    pub(crate) value: T,
+    #[serde(skip)]
+    pub(crate) span: Span,
+}
+
+impl<T: PartialEq> PartialEq for Literal<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.value == other.value
+    }
+}
+
+impl<T: Eq> Eq for Literal<T> {}
+
+impl Term {
+    /// Where it stands in the text.
+    #[must_use]
+    pub fn span(&self) -> Span {
+        match self {
+            Self::Column(name) | Self::Claim(name) => name.span(),
+            Self::Text(literal) => literal.span,
+            Self::Int(literal) => literal.span,
+            Self::Bool(literal) => literal.span,
+        }
+    }
+}

@@ -1,0 +1,413 @@
+//! Tokens into a [`Document`]: recursive descent that goes on after a mistake, so that all are reported at once.
+
+use super::lexer::{Token, lex};
+use super::{
+    Claim, ClaimType, ColumnRule, ColumnSet, Command, Document, Effect, Expr, Literal, Name, Op, Role, Rule,
+    Scalar, Table, TableName, Tenancy, Term,
+};
+use crate::diagnostic::{Code, Diagnostic, Diagnostics, suggestion};
+use crate::source::Span;
+
+/// The longest text that is read, in bytes.
+const MAX_SOURCE: usize = 4 << 20;
+/// The deepest nesting of a condition.
+const MAX_DEPTH: usize = 64;
+
+const ITEMS: [&str; 4] = ["role", "claim", "table", "persona"];
+const STATEMENTS: [&str; 7] = ["tenant", "shared", "critical", "allow", "deny", "columns", "mask"];
+
+pub(super) fn parse(source: &str) -> Result<Document, Diagnostics> {
+    let mut diagnostics = Diagnostics::default();
+    if source.len() > MAX_SOURCE {
+        let message = format!("the text is longer than {MAX_SOURCE} bytes");
+        diagnostics.push(Diagnostic::new(Code::Limit, Span::NONE, message));
+        return diagnostics.or(Document { name: "".into(), roles: vec![], claims: vec![], tables: vec![] });
+    }
+    let tokens = lex(source, &mut diagnostics);
+    let mut parser = Parser { tokens, at: 0, depth: 0, diagnostics };
+    let document = parser.document();
+    parser.diagnostics.or(document)
+}
+
+/// A mistake was reported; the caller decides where reading goes on.
+struct Reported;
+type Parsed<T> = Result<T, Reported>;
+
+struct Parser {
+    tokens: Vec<(Token, Span)>,
+    at: usize,
+    depth: usize,
+    diagnostics: Diagnostics,
+}
+
+impl Parser {
+    fn document(&mut self) -> Document {
+        let mut document = Document { name: "".into(), roles: vec![], claims: vec![], tables: vec![] };
+        match self.keyword("policy").and_then(|()| self.name("the policy's name")) {
+            Ok(name) => document.name = name,
+            Err(Reported) => self.skip_to(&ITEMS),
+        }
+        while *self.peek() != Token::End {
+            let start = self.at;
+            if self.item(&mut document).is_err() {
+                self.at += usize::from(self.at == start);
+                self.skip_to(&ITEMS);
+            }
+        }
+        document
+    }
+
+    fn item(&mut self, document: &mut Document) -> Parsed<()> {
+        if self.eat_word("role") {
+            let name = self.name("the role's name")?;
+            let includes = if self.eat_word("includes") { self.names("a role")? } else { vec![] };
+            document.roles.push(Role { name, includes });
+        } else if self.eat_word("claim") {
+            let name = self.name("the claim's name")?;
+            self.mark(":")?;
+            document.claims.push(Claim { name, ty: self.claim_type()? });
+        } else if self.eat_word("table") {
+            let table = self.table()?;
+            document.tables.push(table);
+        } else if self.is_word("persona") {
+            return self.unsupported("persona", "give the work a role that acts within one tenant at a time");
+        } else {
+            return self.unexpected("`role`, `claim` or `table`", &ITEMS);
+        }
+        Ok(())
+    }
+
+    fn claim_type(&mut self) -> Parsed<ClaimType> {
+        let scalar = match self.peek() {
+            Token::Word(word) => Scalar::ALL.into_iter().find(|s| s.name() == word),
+            _ => None,
+        };
+        let Some(scalar) = scalar else {
+            return self.unexpected(
+                "a type: uuid, text, int8, bool, timestamptz or date",
+                &Scalar::ALL.map(Scalar::name),
+            );
+        };
+        self.at += 1;
+        if !self.eat("[") {
+            return Ok(ClaimType::One(scalar));
+        }
+        self.mark("]")?;
+        if matches!(scalar, Scalar::Uuid | Scalar::Text | Scalar::Int8) {
+            return Ok(ClaimType::Many { array: scalar });
+        }
+        let span = self.previous_span();
+        let message = format!("a claim cannot be an array of `{}`", scalar.name());
+        self.diagnostics
+            .push(Diagnostic::new(Code::Syntax, span, message).help("arrays are of uuid, text or int8"));
+        Err(Reported)
+    }
+
+    fn table(&mut self) -> Parsed<Table> {
+        let first = self.name("the table's name")?;
+        let name = if self.eat(".") {
+            TableName { schema: first, table: self.name("the table's name")? }
+        } else {
+            TableName { schema: "public".into(), table: first }
+        };
+        let mut table = Table { name, tenancy: None, critical: vec![], rules: vec![], columns: vec![] };
+        self.mark("{")?;
+        while !self.eat("}") {
+            if *self.peek() == Token::End {
+                return self.unexpected("`}`", &[]);
+            }
+            let start = self.at;
+            if self.statement(&mut table).is_err() {
+                self.at += usize::from(self.at == start);
+                self.skip_to(&STATEMENTS);
+                // A new item can only start after this table's `}`; without one, the table ends here.
+                if matches!(self.peek(), Token::Word(word) if ITEMS.contains(&word.as_str())) {
+                    break;
+                }
+            }
+        }
+        Ok(table)
+    }
+
+    fn statement(&mut self, table: &mut Table) -> Parsed<()> {
+        let start = self.span();
+        if self.eat_word("tenant") {
+            let column = self.name("the tenant column")?;
+            self.mark("=")?;
+            self.keyword("claim")?;
+            self.mark(".")?;
+            let claim = self.name("the claim's name")?;
+            self.tenancy(table, Tenancy::Tenant { column, claim }, start);
+        } else if self.eat_word("shared") {
+            self.tenancy(table, Tenancy::Shared, start);
+        } else if self.eat_word("critical") {
+            table.critical.extend(self.names("a column")?);
+        } else if self.is_word("allow") || self.is_word("deny") {
+            let effect = if self.is_word("allow") { Effect::Allow } else { Effect::Deny };
+            self.at += 1;
+            let role = self.name("a role")?;
+            let commands = self.commands(&Command::ALL)?;
+            let condition = if self.eat_word("where") { Some(self.expr()?) } else { None };
+            table.rules.push(Rule { effect, role, commands, condition });
+        } else if self.eat_word("columns") {
+            let role = self.name("a role")?;
+            let commands = self.commands(&[Command::Select, Command::Insert, Command::Update])?;
+            table.columns.push(ColumnRule { role, commands, columns: self.column_set()? });
+        } else if self.is_word("mask") {
+            return self.unsupported("mask", "hide the column with `columns … select all except …`");
+        } else {
+            return self.unexpected(
+                "`tenant`, `shared`, `critical`, `allow`, `deny`, `columns` or `}`",
+                &STATEMENTS,
+            );
+        }
+        Ok(())
+    }
+
+    fn tenancy(&mut self, table: &mut Table, tenancy: Tenancy, span: Span) {
+        if table.tenancy.is_some() {
+            let message = format!("`{}` says `tenant` or `shared` twice", table.name);
+            let diagnostic = Diagnostic::new(Code::Conflict, span.to(self.previous_span()), message);
+            self.diagnostics.push(diagnostic.help("keep one of them"));
+        }
+        table.tenancy = Some(tenancy);
+    }
+
+    fn commands(&mut self, possible: &[Command]) -> Parsed<Vec<Command>> {
+        let names: Vec<&str> = possible.iter().map(|c| c.name()).collect();
+        let mut commands = Vec::new();
+        loop {
+            let found = match self.peek() {
+                Token::Word(word) => possible.iter().find(|c| c.name() == word),
+                _ => None,
+            };
+            let Some(command) = found else {
+                return self.unexpected(&format!("a command: {}", names.join(", ")), &names);
+            };
+            commands.push(*command);
+            self.at += 1;
+            if !self.eat(",") {
+                return Ok(commands);
+            }
+        }
+    }
+
+    fn column_set(&mut self) -> Parsed<ColumnSet> {
+        if self.eat_word("only") {
+            return Ok(ColumnSet::Only(self.names("a column")?));
+        }
+        if !self.eat_word("all") {
+            return self.unexpected("`only` or `all`", &["only", "all"]);
+        }
+        Ok(ColumnSet::Except(if self.eat_word("except") { self.names("a column")? } else { vec![] }))
+    }
+
+    // Conditions, loosest binding first.
+
+    fn expr(&mut self) -> Parsed<Expr> {
+        self.chain("or", Self::and_expr, Expr::Or)
+    }
+
+    fn and_expr(&mut self) -> Parsed<Expr> {
+        self.chain("and", Self::not_expr, Expr::And)
+    }
+
+    fn chain(
+        &mut self,
+        word: &str,
+        part: impl Fn(&mut Self) -> Parsed<Expr>,
+        join: impl Fn(Vec<Expr>) -> Expr,
+    ) -> Parsed<Expr> {
+        let first = part(self)?;
+        if !self.is_word(word) {
+            return Ok(first);
+        }
+        let mut parts = vec![first];
+        while self.eat_word(word) {
+            parts.push(part(self)?);
+        }
+        Ok(join(parts))
+    }
+
+    fn not_expr(&mut self) -> Parsed<Expr> {
+        self.depth += 1;
+        let result = if self.depth > MAX_DEPTH {
+            let message = format!("the condition is nested deeper than {MAX_DEPTH}");
+            self.diagnostics.push(Diagnostic::new(Code::Limit, self.span(), message));
+            Err(Reported)
+        } else if self.eat_word("not") {
+            self.not_expr().map(|inner| Expr::Not(Box::new(inner)))
+        } else if self.eat("(") {
+            self.expr().and_then(|inner| self.mark(")").map(|()| inner))
+        } else {
+            self.comparison()
+        };
+        self.depth -= 1;
+        result
+    }
+
+    fn comparison(&mut self) -> Parsed<Expr> {
+        if self.is_word("exists") {
+            return self.unsupported("exists", "copy the column that decides into this table");
+        }
+        let left = self.term()?;
+        if self.eat_word("is") {
+            let negated = self.eat_word("not");
+            self.keyword("null")?;
+            return Ok(negate(Expr::IsNull(left), negated));
+        }
+        let negated = self.eat_word("not");
+        if negated || self.is_word("in") {
+            self.keyword("in")?;
+            return Ok(negate(self.membership(left)?, negated));
+        }
+        let op = match self.peek() {
+            Token::Mark("=") => Op::Eq,
+            Token::Mark("<>") => Op::Ne,
+            Token::Mark("<") => Op::Lt,
+            Token::Mark("<=") => Op::Le,
+            Token::Mark(">") => Op::Gt,
+            Token::Mark(">=") => Op::Ge,
+            _ => return Ok(Expr::Term(left)),
+        };
+        self.at += 1;
+        Ok(Expr::Compare { left, op, right: self.term()? })
+    }
+
+    fn membership(&mut self, term: Term) -> Parsed<Expr> {
+        if self.eat_word("claim") {
+            self.mark(".")?;
+            return Ok(Expr::InClaim { term, claim: self.name("the claim's name")? });
+        }
+        self.mark("(")?;
+        let mut list = vec![self.term()?];
+        while self.eat(",") {
+            list.push(self.term()?);
+        }
+        self.mark(")")?;
+        Ok(Expr::InList { term, list })
+    }
+
+    fn term(&mut self) -> Parsed<Term> {
+        let span = self.span();
+        match self.peek().clone() {
+            Token::Word(word) if word == "claim" => {
+                self.at += 1;
+                self.mark(".")?;
+                Ok(Term::Claim(self.name("the claim's name")?))
+            }
+            Token::Word(word) if word == "true" || word == "false" => {
+                self.at += 1;
+                Ok(Term::Bool(Literal { value: word == "true", span }))
+            }
+            Token::Text(value) => {
+                self.at += 1;
+                Ok(Term::Text(Literal { value, span }))
+            }
+            Token::Int(value) => {
+                self.at += 1;
+                Ok(Term::Int(Literal { value, span }))
+            }
+            _ => Ok(Term::Column(self.name("a column, a claim or a value")?)),
+        }
+    }
+
+    // Tokens.
+
+    fn names(&mut self, what: &str) -> Parsed<Vec<Name>> {
+        let mut names = vec![self.name(what)?];
+        while self.eat(",") {
+            names.push(self.name(what)?);
+        }
+        Ok(names)
+    }
+
+    fn name(&mut self, what: &str) -> Parsed<Name> {
+        match self.peek().clone() {
+            Token::Word(text) | Token::Quoted(text) => {
+                let name = Name::new(text, self.span());
+                self.at += 1;
+                Ok(name)
+            }
+            _ => self.unexpected(what, &[]),
+        }
+    }
+
+    fn keyword(&mut self, word: &str) -> Parsed<()> {
+        if self.eat_word(word) { Ok(()) } else { self.unexpected(&format!("`{word}`"), &[word]) }
+    }
+
+    fn mark(&mut self, mark: &str) -> Parsed<()> {
+        if self.eat(mark) { Ok(()) } else { self.unexpected(&format!("`{mark}`"), &[]) }
+    }
+
+    fn eat_word(&mut self, word: &str) -> bool {
+        let found = self.is_word(word);
+        self.at += usize::from(found);
+        found
+    }
+
+    fn eat(&mut self, mark: &str) -> bool {
+        let found = matches!(self.peek(), Token::Mark(m) if *m == mark);
+        self.at += usize::from(found);
+        found
+    }
+
+    fn is_word(&self, word: &str) -> bool {
+        matches!(self.peek(), Token::Word(w) if w == word)
+    }
+
+    fn peek(&self) -> &Token {
+        self.tokens.get(self.at).map_or(&Token::End, |(token, _)| token)
+    }
+
+    fn span(&self) -> Span {
+        self.tokens.get(self.at).or(self.tokens.last()).map_or(Span::NONE, |(_, span)| *span)
+    }
+
+    fn previous_span(&self) -> Span {
+        self.tokens.get(self.at.saturating_sub(1)).map_or(Span::NONE, |(_, span)| *span)
+    }
+
+    /// Goes on at the next word that starts something: one of `words`, an item or, within a table, its `}`.
+    fn skip_to(&mut self, words: &[&str]) {
+        loop {
+            match self.peek() {
+                Token::End => return,
+                Token::Mark("}") if words != ITEMS => return,
+                Token::Word(w) if words.contains(&w.as_str()) || ITEMS.contains(&w.as_str()) => return,
+                _ => self.at += 1,
+            }
+        }
+    }
+
+    fn unexpected<T>(&mut self, wanted: &str, candidates: &[&str]) -> Parsed<T> {
+        let found = match self.peek() {
+            Token::Word(text) | Token::Quoted(text) => format!("`{text}`"),
+            Token::Text(_) => "a text".to_owned(),
+            Token::Int(value) => format!("`{value}`"),
+            Token::Mark(mark) => format!("`{mark}`"),
+            Token::End => "the end of the policy".to_owned(),
+        };
+        let mut diagnostic =
+            Diagnostic::new(Code::Syntax, self.span(), format!("expected {wanted}, found {found}"))
+                .label("here");
+        if let Token::Word(word) = self.peek()
+            && let Some(help) = suggestion(word, candidates.iter().copied())
+        {
+            diagnostic = diagnostic.help(help);
+        }
+        self.diagnostics.push(diagnostic);
+        Err(Reported)
+    }
+
+    fn unsupported<T>(&mut self, what: &str, instead: &str) -> Parsed<T> {
+        let message = format!("`{what}` cannot be enforced by this version");
+        self.diagnostics.push(Diagnostic::new(Code::Unsupported, self.span(), message).help(instead));
+        Err(Reported)
+    }
+}
+
+fn negate(expr: Expr, negated: bool) -> Expr {
+    if negated { Expr::Not(Box::new(expr)) } else { expr }
+}

@@ -1,0 +1,128 @@
+//! A checked policy: every name resolved, every comparison typed, inclusion of roles worked out.
+//!
+//! Only [`check`](crate::check) makes one, so what follows it cannot fail for a reason its author should have been told.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::document::{ClaimType, Command, Op, Scalar};
+use crate::schema::QualifiedName;
+
+/// A checked policy.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    pub(crate) name: String,
+    pub(crate) roles: Vec<String>,
+    pub(crate) claims: BTreeMap<String, ClaimType>,
+    pub(crate) tables: BTreeMap<QualifiedName, TablePolicy>,
+}
+
+impl Policy {
+    /// The policy's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The roles, in the order of the document.
+    pub fn roles(&self) -> impl Iterator<Item = &str> {
+        self.roles.iter().map(String::as_str)
+    }
+
+    /// The claims that sessions may state, with their types.
+    pub fn claims(&self) -> impl Iterator<Item = (&str, ClaimType)> {
+        self.claims.iter().map(|(name, ty)| (name.as_str(), *ty))
+    }
+
+    /// The tables that the policy guards.
+    pub fn tables(&self) -> impl Iterator<Item = &QualifiedName> {
+        self.tables.keys()
+    }
+
+    /// The columns that hold sealed bytes only, for the code that seals them.
+    pub fn critical_columns(&self) -> impl Iterator<Item = (&QualifiedName, &str)> {
+        self.tables.iter().flat_map(|(name, table)| table.critical.iter().map(move |c| (name, c.as_str())))
+    }
+
+    /// The PostgreSQL role that stands for `role`: `<policy>_<role>`.
+    #[must_use]
+    pub fn database_role(&self, role: &str) -> String {
+        database_role(&self.name, role)
+    }
+}
+
+/// The PostgreSQL role of a policy's role. Roles are shared by all databases of a server, hence the prefix.
+pub(crate) fn database_role(policy: &str, role: &str) -> String {
+    format!("{policy}_{role}")
+}
+
+/// What holds for one table.
+#[derive(Debug, Clone)]
+pub(crate) struct TablePolicy {
+    /// None for a shared table.
+    pub(crate) floor: Option<Floor>,
+    pub(crate) critical: BTreeSet<String>,
+    /// All columns, in the table's order, for showing.
+    pub(crate) columns: Vec<String>,
+    /// By role and command; a role without an entry may do nothing of that kind.
+    pub(crate) rights: BTreeMap<(String, Command), Right>,
+}
+
+/// `column = claim`, under every role.
+#[derive(Debug, Clone)]
+pub(crate) struct Floor {
+    pub(crate) column: String,
+    pub(crate) claim: String,
+    pub(crate) ty: Scalar,
+}
+
+/// What one role may do with one command: rows for which an `allow` is true and every `deny` is false.
+#[derive(Debug, Clone)]
+pub(crate) struct Right {
+    /// Never empty.
+    pub(crate) allow: Vec<Predicate>,
+    pub(crate) deny: Vec<Predicate>,
+    /// Columns that may be read or written; empty for delete.
+    pub(crate) columns: BTreeSet<String>,
+}
+
+/// A typed condition, with the three-valued logic of SQL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Predicate {
+    /// True for every row.
+    Always,
+    Test(Operand),
+    Compare {
+        left: Operand,
+        op: Op,
+        right: Operand,
+    },
+    IsNull(Operand),
+    InList {
+        operand: Operand,
+        list: Vec<Operand>,
+    },
+    /// `claim` is an array of `element`.
+    InClaim {
+        operand: Operand,
+        claim: String,
+        element: Scalar,
+    },
+    Not(Box<Self>),
+    And(Vec<Self>),
+    Or(Vec<Self>),
+}
+
+/// A typed leaf.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Operand {
+    Column(String),
+    Claim {
+        name: String,
+        ty: Scalar,
+    },
+    /// The value as PostgreSQL reads it for its type.
+    Value {
+        text: String,
+        ty: Scalar,
+    },
+}

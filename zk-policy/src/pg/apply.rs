@@ -1,0 +1,95 @@
+//! An accepted plan into the database: one transaction, verified before it commits.
+
+use std::time::Duration;
+
+use tokio_postgres::{Client, Transaction};
+
+use super::{Error, ErrorKind, check_version, read};
+use crate::diff::diff;
+use crate::plan::{Accepted, Plan};
+
+/// The key of the advisory lock that an apply holds: `zkpolicy` in ASCII.
+const LOCK: i64 = 0x7a6b_706f_6c69_6379;
+
+/// How patiently a plan is applied.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ApplyConfig {
+    /// How long one attempt waits for a table that others have locked. While it waits, queries on that table queue
+    /// up behind it, so keep it short. Default: 2 seconds.
+    pub lock_timeout: Duration,
+    /// How many attempts are made before giving up. Default: 5.
+    pub attempts: u32,
+}
+
+impl Default for ApplyConfig {
+    fn default() -> Self {
+        Self { lock_timeout: Duration::from_secs(2), attempts: 5 }
+    }
+}
+
+/// What an apply did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Applied {
+    /// How many steps of the plan were carried out.
+    pub steps: usize,
+}
+
+/// Applies a plan in one transaction: locks out other applies, re-reads the catalog and compares it with what the plan
+/// was made for, carries out the steps, re-reads, and commits only if the result is what the policy wants.
+///
+/// Dropping the future rolls back.
+///
+/// # Errors
+/// [`ErrorKind::Busy`], [`ErrorKind::Changed`], [`ErrorKind::Locked`], [`ErrorKind::Denied`],
+/// [`ErrorKind::Unverified`] and others; after any of them the database is as it was.
+pub async fn apply(client: &mut Client, accepted: Accepted, config: &ApplyConfig) -> Result<Applied, Error> {
+    let Accepted(plan) = accepted;
+    check_version(client).await?;
+    let mut attempt = 1;
+    loop {
+        match attempt_apply(client, &plan, config).await {
+            Err(error) if error.kind() == ErrorKind::Locked && attempt < config.attempts => attempt += 1,
+            result => return result,
+        }
+    }
+}
+
+async fn attempt_apply(client: &mut Client, plan: &Plan, config: &ApplyConfig) -> Result<Applied, Error> {
+    let transaction = client.transaction().await?;
+    let timeout = format!("{}ms", config.lock_timeout.as_millis().max(1));
+    transaction.query("SELECT set_config('lock_timeout', $1, true)", &[&timeout]).await?;
+    lock_out_others(&transaction).await?;
+    read::pin_search_path(&transaction).await?;
+    let before = read::catalog(&transaction, &plan.policy, &plan.desired).await?;
+    if before.digest() != plan.against {
+        let message = "the database changed since the plan was made; plan again and review what is different";
+        return Err(Error::new(ErrorKind::Changed, message));
+    }
+    for statement in plan.steps.iter().flat_map(|step| &step.sql) {
+        transaction.batch_execute(statement).await?;
+    }
+    let after = read::catalog(&transaction, &plan.policy, &plan.desired).await?;
+    let (left, _) = diff(&plan.desired, &after);
+    if !left.is_empty() {
+        let message = format!(
+            "{} changes did not take effect, so nothing was kept; the connected role may not own what must change",
+            left.len()
+        );
+        return Err(Error::new(ErrorKind::Unverified, message));
+    }
+    transaction.commit().await?;
+    Ok(Applied { steps: plan.steps.len() })
+}
+
+async fn lock_out_others(transaction: &Transaction<'_>) -> Result<(), Error> {
+    let row = transaction.query_one("SELECT pg_try_advisory_xact_lock($1)", &[&LOCK]).await?;
+    if row.try_get(0)? {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Busy,
+        "another apply is at work on this database; wait for it, then plan again",
+    ))
+}

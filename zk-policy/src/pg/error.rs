@@ -1,0 +1,101 @@
+//! What can go wrong between a plan and a database.
+
+use std::fmt;
+
+use tokio_postgres::error::SqlState;
+
+use crate::schema::QualifiedName;
+
+/// An error of planning or applying. Whatever it is, the database is as it was before.
+#[derive(Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    source: Option<tokio_postgres::Error>,
+}
+
+/// What a caller can act on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The server is older than PostgreSQL 15.
+    TooOld,
+    /// A table of the policy is gone: read the schema and check again.
+    MissingTable,
+    /// The connected role lacks a privilege.
+    Denied,
+    /// Another apply is at work on this database.
+    Busy,
+    /// A table stayed locked by others for longer than allowed.
+    Locked,
+    /// The database is not as it was when the plan was made: plan again.
+    Changed,
+    /// The result was not what the policy wants, and was rolled back.
+    Unverified,
+    /// The connection failed.
+    Unavailable,
+    /// The server refused a statement.
+    Database,
+}
+
+impl Error {
+    /// What a caller can act on.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// Whether the same call may succeed later without anything else being changed.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self.kind, ErrorKind::Busy | ErrorKind::Locked | ErrorKind::Unavailable)
+    }
+
+    pub(super) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), source: None }
+    }
+
+    pub(super) fn too_old(version: i32) -> Self {
+        let message =
+            format!("the server is PostgreSQL {}; 15 or newer is needed: upgrade it", version / 10_000);
+        Self::new(ErrorKind::TooOld, message)
+    }
+
+    pub(super) fn missing_table(name: &QualifiedName) -> Self {
+        let message = format!("table {name} is gone; read the schema and check the policy again");
+        Self::new(ErrorKind::MissingTable, message)
+    }
+}
+
+impl From<tokio_postgres::Error> for Error {
+    fn from(source: tokio_postgres::Error) -> Self {
+        let (kind, message) = match source.code() {
+            None => (ErrorKind::Unavailable, "the connection to the database failed"),
+            Some(&SqlState::INSUFFICIENT_PRIVILEGE) => (
+                ErrorKind::Denied,
+                "the connected role may not do this; connect as the owner of the tables, with CREATEROLE",
+            ),
+            Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                (ErrorKind::Locked, "a table stayed locked; try again when long transactions have ended")
+            }
+            Some(&SqlState::CHECK_VIOLATION) => (
+                ErrorKind::Database,
+                "a critical column holds values that are not sealed; seal or clear them first",
+            ),
+            Some(_) => (ErrorKind::Database, "the server refused a statement"),
+        };
+        Self { kind, message: message.to_owned(), source: Some(source) }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|e| e as _)
+    }
+}

@@ -1,0 +1,306 @@
+//! The catalog of a live database as data, and a policy's own objects in the server's spelling.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tokio_postgres::{Client, Row, Transaction};
+
+use super::Error;
+use crate::catalog::{Grant, PolicyObject, Privilege, RoleObject, State, TableObject};
+use crate::document::Command;
+use crate::plan::role_mark;
+use crate::schema::{Column, ColumnType, QualifiedName, Schema, TableShape};
+use crate::sql;
+
+/// Reads the tables of all schemas but the system's: what [`check`](crate::check()) has to know.
+///
+/// # Errors
+/// [`ErrorKind::Unavailable`](super::ErrorKind::Unavailable) and
+/// [`ErrorKind::Database`](super::ErrorKind::Database).
+pub async fn read_schema(client: &Client) -> Result<Schema, Error> {
+    let rows = client
+        .query(
+            "SELECT n.nspname::text, c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod),
+                    a.attnotnull, a.attgenerated <> ''
+             FROM pg_catalog.pg_class c
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+             JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+             WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
+               AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+             ORDER BY n.nspname, c.relname, a.attnum",
+            &[],
+        )
+        .await?;
+    let mut tables: BTreeMap<(String, String), TableShape> = BTreeMap::new();
+    for row in &rows {
+        let ty: String = row.try_get(3)?;
+        let not_null: bool = row.try_get(4)?;
+        let mut column = Column::new(row.try_get::<_, String>(2)?, ColumnType::from_sql(&ty));
+        column.nullable = !not_null;
+        column.generated = row.try_get(5)?;
+        tables.entry((row.try_get(0)?, row.try_get(1)?)).or_default().columns.push(column);
+    }
+    let mut schema = Schema::default();
+    for ((namespace, table), shape) in tables {
+        schema.insert(&namespace, &table, shape);
+    }
+    Ok(schema)
+}
+
+/// The server spells expressions depending on the reader's search path; this makes the spelling one.
+pub(super) async fn pin_search_path(transaction: &Transaction<'_>) -> Result<(), Error> {
+    Ok(transaction.batch_execute("SET LOCAL search_path = pg_catalog, pg_temp").await?)
+}
+
+/// What the database holds of all that `wanted` speaks of, and what the policy's roles hold anywhere else.
+pub(super) async fn catalog(
+    transaction: &Transaction<'_>,
+    policy: &str,
+    wanted: &State,
+) -> Result<State, Error> {
+    let mut state = State { roles: roles(transaction, policy, wanted).await?, ..State::default() };
+    flags(transaction, wanted, &mut state).await?;
+    if let Some(gone) = wanted.tables.keys().find(|name| !state.tables.contains_key(*name)) {
+        return Err(Error::missing_table(gone));
+    }
+    policies(transaction, &mut state).await?;
+    checks(transaction, &mut state).await?;
+    grants(transaction, &mut state).await?;
+    usage(transaction, &mut state).await?;
+    Ok(state)
+}
+
+async fn roles(
+    transaction: &Transaction<'_>,
+    policy: &str,
+    wanted: &State,
+) -> Result<BTreeMap<String, RoleObject>, Error> {
+    let names: Vec<&str> = wanted.roles.keys().map(String::as_str).collect();
+    let rows = transaction
+        .query(
+            "SELECT r.rolname::text,
+                    array_remove(ARRAY[
+                      CASE WHEN r.rolcanlogin THEN 'LOGIN' END, CASE WHEN r.rolsuper THEN 'SUPERUSER' END,
+                      CASE WHEN r.rolbypassrls THEN 'BYPASSRLS' END, CASE WHEN r.rolcreaterole THEN 'CREATEROLE' END,
+                      CASE WHEN r.rolcreatedb THEN 'CREATEDB' END, CASE WHEN r.rolreplication THEN 'REPLICATION' END
+                    ], NULL),
+                    ARRAY(SELECT g.rolname::text FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
+                          WHERE m.member = r.oid)
+             FROM pg_roles r
+             WHERE r.rolname = ANY ($1) OR shobj_description(r.oid, 'pg_authid') = $2",
+            &[&names, &role_mark(policy)],
+        )
+        .await?;
+    let mut roles = BTreeMap::new();
+    for row in &rows {
+        let (excess, member_of): (Vec<String>, Vec<String>) = (row.try_get(1)?, row.try_get(2)?);
+        let role =
+            RoleObject { excess: excess.into_iter().collect(), member_of: member_of.into_iter().collect() };
+        roles.insert(row.try_get(0)?, role);
+    }
+    Ok(roles)
+}
+
+async fn flags(transaction: &Transaction<'_>, wanted: &State, state: &mut State) -> Result<(), Error> {
+    let (schemas, tables) = name_arrays(wanted.tables.keys());
+    let rows = transaction
+        .query(
+            "SELECT n.nspname::text, c.relname::text, c.relrowsecurity, c.relforcerowsecurity
+             FROM unnest($1::text[], $2::text[]) AS wanted (schema, name)
+             JOIN pg_namespace n ON n.nspname = wanted.schema
+             JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name AND c.relkind IN ('r', 'p')",
+            &[&schemas, &tables],
+        )
+        .await?;
+    for row in &rows {
+        let object =
+            TableObject { row_security: row.try_get(2)?, forced: row.try_get(3)?, ..TableObject::default() };
+        state.tables.insert(name(row)?, object);
+    }
+    Ok(())
+}
+
+async fn policies(transaction: &Transaction<'_>, state: &mut State) -> Result<(), Error> {
+    let (schemas, tables) = name_arrays(state.tables.keys());
+    let rows = transaction
+        .query(
+            "SELECT n.nspname::text, c.relname::text, p.polname::text, p.polpermissive, p.polcmd::text,
+                    ARRAY(SELECT coalesce(r.rolname::text, 'public') FROM unnest(p.polroles) AS o (oid)
+                          LEFT JOIN pg_roles r ON r.oid = o.oid),
+                    pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)
+             FROM unnest($1::text[], $2::text[]) AS wanted (schema, name)
+             JOIN pg_namespace n ON n.nspname = wanted.schema
+             JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name
+             JOIN pg_policy p ON p.polrelid = c.oid",
+            &[&schemas, &tables],
+        )
+        .await?;
+    for row in &rows {
+        let command = match row.try_get::<_, String>(4)?.as_str() {
+            "r" => Some(Command::Select),
+            "a" => Some(Command::Insert),
+            "w" => Some(Command::Update),
+            "d" => Some(Command::Delete),
+            _ => None,
+        };
+        let roles: Vec<String> = row.try_get(5)?;
+        let object = PolicyObject {
+            permissive: row.try_get(3)?,
+            command,
+            roles: roles.into_iter().collect(),
+            using: row.try_get(6)?,
+            check: row.try_get(7)?,
+        };
+        state.tables.entry(name(row)?).or_default().policies.insert(row.try_get(2)?, object);
+    }
+    Ok(())
+}
+
+async fn checks(transaction: &Transaction<'_>, state: &mut State) -> Result<(), Error> {
+    let (schemas, tables) = name_arrays(state.tables.keys());
+    // A constraint that was never validated says nothing of the rows that were there before: it counts as another.
+    let rows = transaction
+        .query(
+            "SELECT n.nspname::text, c.relname::text, k.conname::text,
+                    pg_get_expr(k.conbin, k.conrelid) || CASE WHEN k.convalidated THEN '' ELSE ' NOT VALID' END
+             FROM unnest($1::text[], $2::text[]) AS wanted (schema, name)
+             JOIN pg_namespace n ON n.nspname = wanted.schema
+             JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name
+             JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype = 'c' AND k.conname LIKE 'zk\\_%'",
+            &[&schemas, &tables],
+        )
+        .await?;
+    for row in &rows {
+        state.tables.entry(name(row)?).or_default().checks.insert(row.try_get(2)?, row.try_get(3)?);
+    }
+    Ok(())
+}
+
+/// Privileges of everybody but the owner on the policy's tables, and of the policy's roles on any relation.
+async fn grants(transaction: &Transaction<'_>, state: &mut State) -> Result<(), Error> {
+    let (schemas, tables) = name_arrays(state.tables.keys());
+    let roles: Vec<&str> = state.roles.keys().map(String::as_str).collect();
+    let rows = transaction
+        .query(
+            "WITH relation AS (
+               SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relowner, c.relacl,
+                      (n.nspname::text, c.relname::text) IN (SELECT * FROM unnest($1::text[], $2::text[])) AS managed
+               FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+               WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'),
+             entry AS (
+               SELECT r.*, a.grantee, a.privilege_type, NULL::text AS column_name
+               FROM relation r CROSS JOIN LATERAL aclexplode(r.relacl) a
+               UNION ALL
+               SELECT r.*, a.grantee, a.privilege_type, t.attname::text
+               FROM relation r JOIN pg_attribute t ON t.attrelid = r.oid AND t.attacl IS NOT NULL AND NOT t.attisdropped
+               CROSS JOIN LATERAL aclexplode(t.attacl) a)
+             SELECT e.schema, e.name, coalesce(g.rolname::text, 'public'), lower(e.privilege_type), e.column_name
+             FROM entry e LEFT JOIN pg_roles g ON g.oid = e.grantee
+             WHERE e.grantee <> e.relowner AND (e.managed OR g.rolname::text = ANY ($3))",
+            &[&schemas, &tables, &roles],
+        )
+        .await?;
+    for row in &rows {
+        let privilege = match row.try_get::<_, String>(3)?.as_str() {
+            "select" => Privilege::Select,
+            "insert" => Privilege::Insert,
+            "update" => Privilege::Update,
+            "delete" => Privilege::Delete,
+            "truncate" => Privilege::Truncate,
+            "references" => Privilege::References,
+            "maintain" => Privilege::Maintain,
+            _ => Privilege::Trigger,
+        };
+        let grant = Grant { role: row.try_get(2)?, privilege, column: row.try_get(4)? };
+        state.tables.entry(name(row)?).or_default().grants.insert(grant);
+    }
+    Ok(())
+}
+
+async fn usage(transaction: &Transaction<'_>, state: &mut State) -> Result<(), Error> {
+    let roles: Vec<&str> = state.roles.keys().map(String::as_str).collect();
+    let rows = transaction
+        .query(
+            "SELECT n.nspname::text, g.rolname::text
+             FROM pg_namespace n CROSS JOIN LATERAL aclexplode(n.nspacl) a JOIN pg_roles g ON g.oid = a.grantee
+             WHERE a.privilege_type = 'USAGE' AND g.rolname::text = ANY ($1)",
+            &[&roles],
+        )
+        .await?;
+    for row in &rows {
+        state.usage.insert((row.try_get(0)?, row.try_get(1)?));
+    }
+    Ok(())
+}
+
+/// The same state with every expression as the server spells it once stored.
+///
+/// The objects are created on temporary tables of the same shape and read back, so no lock on the real tables is
+/// needed and no text is compared that somebody merely wrote.
+pub(super) async fn settle(transaction: &Transaction<'_>, wanted: &State) -> Result<State, Error> {
+    let mut script = String::from("SAVEPOINT zk_settle;\n");
+    for (index, (name, table)) in wanted.tables.iter().enumerate() {
+        let shape = format!("pg_temp.{}", shape_name(index));
+        script.push_str(&format!(
+            "CREATE TEMPORARY TABLE {} (LIKE {});\n",
+            shape_name(index),
+            sql::table(name)
+        ));
+        for (policy_name, policy) in &table.policies {
+            // The roles may not exist yet, and play no part in how an expression is spelt.
+            let policy = PolicyObject { roles: BTreeSet::from([sql::PUBLIC.to_owned()]), ..policy.clone() };
+            script.push_str(&format!("{};\n", sql::create_policy(&shape, policy_name, &policy)));
+        }
+        for (check_name, check) in &table.checks {
+            let name = sql::ident(check_name);
+            script.push_str(&format!("ALTER TABLE {shape} ADD CONSTRAINT {name} CHECK ({check});\n"));
+        }
+    }
+    transaction.batch_execute(&script).await?;
+    let shapes: Vec<String> = (0..wanted.tables.len()).map(shape_name).collect();
+    let rows = transaction
+        .query(
+            "SELECT c.relname::text, o.name, o.using_expr, o.check_expr, o.is_policy
+             FROM unnest($1::text[]) AS shape (name)
+             JOIN pg_class c ON c.relname = shape.name AND c.relnamespace = pg_my_temp_schema()
+             CROSS JOIN LATERAL (
+               SELECT p.polname::text AS name, pg_get_expr(p.polqual, p.polrelid) AS using_expr,
+                      pg_get_expr(p.polwithcheck, p.polrelid) AS check_expr, true AS is_policy
+               FROM pg_policy p WHERE p.polrelid = c.oid
+               UNION ALL
+               SELECT k.conname::text, NULL, pg_get_expr(k.conbin, k.conrelid), false
+               FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c') AS o",
+            &[&shapes],
+        )
+        .await?;
+    transaction.batch_execute("ROLLBACK TO SAVEPOINT zk_settle").await?;
+    let mut by_shape: BTreeMap<String, Vec<&Row>> = BTreeMap::new();
+    for row in &rows {
+        by_shape.entry(row.try_get(0)?).or_default().push(row);
+    }
+    let mut settled = wanted.clone();
+    for (index, table) in settled.tables.values_mut().enumerate() {
+        for row in by_shape.get(&shape_name(index)).into_iter().flatten() {
+            let name: String = row.try_get(1)?;
+            if row.try_get(4)? {
+                if let Some(policy) = table.policies.get_mut(&name) {
+                    (policy.using, policy.check) = (row.try_get(2)?, row.try_get(3)?);
+                }
+            } else if let Some(check) = table.checks.get_mut(&name) {
+                *check = row.try_get(3)?;
+            }
+        }
+    }
+    Ok(settled)
+}
+
+fn shape_name(index: usize) -> String {
+    format!("zk_shape_{index}")
+}
+
+fn name(row: &Row) -> Result<QualifiedName, Error> {
+    Ok(QualifiedName { schema: row.try_get(0)?, table: row.try_get(1)? })
+}
+
+fn name_arrays<'a>(names: impl Iterator<Item = &'a QualifiedName>) -> (Vec<&'a str>, Vec<&'a str>) {
+    names.map(|n| (n.schema.as_str(), n.table.as_str())).unzip()
+}

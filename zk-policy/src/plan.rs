@@ -1,0 +1,286 @@
+//! A plan: ordered steps that a reviewer reads, what they do to access, and the state they were made for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::catalog::{Digest, State};
+use crate::compile::compile;
+use crate::diff::{Change, Direction, diff};
+use crate::ir::Policy;
+use crate::sql;
+
+/// What to do so that a database enforces a policy. Made against a live catalog by `pg::plan`; data only.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct Plan {
+    /// The policy's name.
+    pub policy: String,
+    /// The steps, in the order in which they are applied: narrowing before widening.
+    pub steps: Vec<Step>,
+    /// What weakens the policy without being part of it. Reported, never removed.
+    pub drift: Vec<String>,
+    /// The state of the database that the plan was made for.
+    pub against: Digest,
+    #[serde(skip)]
+    pub(crate) desired: State,
+}
+
+/// One step of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Step {
+    /// What it does, in words.
+    pub summary: String,
+    /// The statements.
+    pub sql: Vec<String>,
+    /// What it does to access, if anything.
+    pub access: Option<Access>,
+    /// Whether it takes an ACCESS EXCLUSIVE lock on the table, for a moment.
+    pub locks_table: bool,
+    /// Whether it reads the whole table while it holds the lock.
+    pub scans_table: bool,
+}
+
+/// Whose access a step moves.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[non_exhaustive]
+pub struct Access {
+    /// Which way.
+    pub effect: Effect,
+    /// The PostgreSQL roles concerned.
+    pub roles: BTreeSet<String>,
+    /// The table, when it is about one.
+    pub table: Option<String>,
+}
+
+/// Which way access moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(clippy::exhaustive_enums, reason = "a reviewer must treat every case")]
+pub enum Effect {
+    /// Less than before.
+    Narrows,
+    /// More than before, or different in a way that cannot be told to be less.
+    Widens,
+}
+
+/// How far the person who accepts a plan lets it go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a yes or a no that reads at the call")]
+pub enum Consent {
+    /// Only plans that narrow access, or leave it as it is.
+    NarrowingOnly,
+    /// Also plans that widen it.
+    Widening,
+}
+
+/// A plan that somebody accepted. Only this can be applied.
+#[derive(Debug)]
+pub struct Accepted(pub(crate) Plan);
+
+/// The plan widens access and the consent did not cover that.
+#[derive(Debug, thiserror::Error)]
+#[error("the plan widens access in {} steps; review it and accept with Consent::Widening", .plan.widening().count())]
+#[non_exhaustive]
+pub struct NotAccepted {
+    /// The plan, unchanged.
+    pub plan: Plan,
+}
+
+impl Plan {
+    pub(crate) fn new(policy: &str, desired: State, catalog: &State) -> Self {
+        let (changes, drift) = diff(&desired, catalog);
+        let steps = changes.iter().map(|change| step(change, policy)).collect();
+        Self { policy: policy.to_owned(), steps, drift, against: catalog.digest(), desired }
+    }
+
+    /// The plan for a database that holds nothing of the policy yet: its whole SQL, for reading offline.
+    #[must_use]
+    pub fn fresh(policy: &Policy) -> Self {
+        Self::new(policy.name(), compile(policy), &State::default())
+    }
+
+    /// Whether the database already enforces the policy.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// The steps that let somebody do more.
+    pub fn widening(&self) -> impl Iterator<Item = &Step> {
+        self.steps.iter().filter(|s| s.access.as_ref().is_some_and(|a| a.effect == Effect::Widens))
+    }
+
+    /// What the plan does to access: a line for each role and table, over all steps.
+    #[must_use]
+    pub fn access(&self) -> Vec<Access> {
+        let mut effects: BTreeMap<(String, Option<String>), Effect> = BTreeMap::new();
+        for access in self.steps.iter().filter_map(|s| s.access.as_ref()) {
+            for role in &access.roles {
+                let effect = effects.entry((role.clone(), access.table.clone())).or_insert(access.effect);
+                *effect = (*effect).max(access.effect);
+            }
+        }
+        let line = |((role, table), effect)| Access { effect, roles: BTreeSet::from([role]), table };
+        effects.into_iter().map(line).collect()
+    }
+
+    /// The whole plan as one SQL script, in a transaction.
+    #[must_use]
+    pub fn to_sql(&self) -> String {
+        let mut script = String::from("BEGIN;\n");
+        for step in &self.steps {
+            script.push_str(&format!("-- {}\n", step.summary.replace('\n', " ")));
+            step.sql.iter().for_each(|s| script.push_str(&format!("{s};\n")));
+        }
+        script.push_str("COMMIT;\n");
+        script
+    }
+
+    /// Accepts the plan, which makes it applicable.
+    ///
+    /// # Errors
+    /// [`NotAccepted`], with the plan in it, when it widens access and `consent` does not cover that.
+    pub fn accept(self, consent: Consent) -> Result<Accepted, Box<NotAccepted>> {
+        if consent == Consent::NarrowingOnly && self.widening().next().is_some() {
+            return Err(Box::new(NotAccepted { plan: self }));
+        }
+        Ok(Accepted(self))
+    }
+}
+
+impl fmt::Display for Plan {
+    /// Writes the steps, then what they do to access, then drift.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            writeln!(f, "policy {}: nothing to do", self.policy)?;
+        } else {
+            writeln!(f, "policy {}: {} steps", self.policy, self.steps.len())?;
+        }
+        for step in &self.steps {
+            let sign = match step.access.as_ref().map(|a| a.effect) {
+                Some(Effect::Widens) => "WIDENS ",
+                Some(Effect::Narrows) => "narrows",
+                None => "       ",
+            };
+            writeln!(f, "  {sign}  {}", step.summary)?;
+        }
+        for Access { effect, roles, table } in self.access() {
+            let roles: Vec<String> = roles.into_iter().collect();
+            let effect = if effect == Effect::Widens { "WIDENS access" } else { "narrows access" };
+            let table = table.map_or(String::new(), |t| format!(" to {t}"));
+            writeln!(f, "  {effect} of {}{table}", roles.join(", "))?;
+        }
+        self.drift.iter().try_for_each(|d| writeln!(f, "  drift: {d}"))
+    }
+}
+
+fn step(change: &Change, policy: &str) -> Step {
+    let (direction, roles, table) = change.access();
+    let effect = match direction {
+        Direction::Neither => None,
+        Direction::Narrows => Some(Effect::Narrows),
+        Direction::Widens | Direction::Unclear => Some(Effect::Widens),
+    };
+    let access = effect.map(|effect| Access { effect, roles, table: table.map(ToString::to_string) });
+    let (summary, sql) = statements(change, policy);
+    let locks_table = matches!(
+        change,
+        Change::RowSecurity { .. }
+            | Change::CreatePolicy { .. }
+            | Change::AlterPolicy { .. }
+            | Change::DropPolicy { .. }
+            | Change::AddCheck { .. }
+            | Change::ReplaceCheck { .. }
+    );
+    let scans_table = matches!(change, Change::AddCheck { .. } | Change::ReplaceCheck { .. });
+    Step { summary, sql, access, locks_table, scans_table }
+}
+
+/// A change in words and in SQL.
+fn statements(change: &Change, policy: &str) -> (String, Vec<String>) {
+    match change {
+        Change::CreateRole { role } => (
+            format!("create role {role}"),
+            vec![
+                format!("CREATE ROLE {} NOLOGIN NOINHERIT", sql::ident(role)),
+                format!("COMMENT ON ROLE {} IS {}", sql::ident(role), sql::literal(&role_mark(policy))),
+            ],
+        ),
+        Change::StripRole { role, excess } => {
+            let no: Vec<String> = excess.iter().map(|e| format!("NO{e}")).collect();
+            (
+                format!("alter role {role}: {}", no.join(" ")),
+                vec![format!("ALTER ROLE {} {}", sql::ident(role), no.join(" "))],
+            )
+        }
+        Change::RowSecurity { table, enable, force } => {
+            let on = sql::table(table);
+            let mut sql = Vec::new();
+            if *enable {
+                sql.push(format!("ALTER TABLE {on} ENABLE ROW LEVEL SECURITY"));
+            }
+            if *force {
+                sql.push(format!("ALTER TABLE {on} FORCE ROW LEVEL SECURITY"));
+            }
+            (format!("force row-level security on {table}"), sql)
+        }
+        Change::CreatePolicy { table, name, policy } => (
+            format!("create policy {name} on {table}"),
+            vec![sql::create_policy(&sql::table(table), name, policy)],
+        ),
+        Change::AlterPolicy { table, name, after, .. } => (
+            format!("alter policy {name} on {table}"),
+            vec![sql::alter_policy(&sql::table(table), name, after)],
+        ),
+        Change::DropPolicy { table, name, .. } => {
+            (format!("drop policy {name} on {table}"), vec![sql::drop_policy(&sql::table(table), name)])
+        }
+        Change::Grant { table, grants } => {
+            (format!("grant {}", privilege_words(table, grants, "to")), vec![sql::grant(table, grants)])
+        }
+        Change::Revoke { table, grants } => {
+            (format!("revoke {}", privilege_words(table, grants, "from")), vec![sql::revoke(table, grants)])
+        }
+        Change::GrantUsage { schema, role } => (
+            format!("grant usage of schema {schema} to {role}"),
+            vec![format!("GRANT USAGE ON SCHEMA {} TO {}", sql::ident(schema), sql::ident(role))],
+        ),
+        Change::RevokeUsage { schema, role } => (
+            format!("revoke usage of schema {schema} from {role}"),
+            vec![format!("REVOKE USAGE ON SCHEMA {} FROM {}", sql::ident(schema), sql::ident(role))],
+        ),
+        Change::AddCheck { table, name, check } => {
+            (format!("add check {name} to {table}"), vec![add_check(table, name, check)])
+        }
+        Change::ReplaceCheck { table, name, check } => (
+            format!("replace check {name} of {table}"),
+            vec![
+                format!("ALTER TABLE {} DROP CONSTRAINT {}", sql::table(table), sql::ident(name)),
+                add_check(table, name, check),
+            ],
+        ),
+    }
+}
+
+fn add_check(table: &crate::schema::QualifiedName, name: &str, check: &str) -> String {
+    format!("ALTER TABLE {} ADD CONSTRAINT {} CHECK ({check})", sql::table(table), sql::ident(name))
+}
+
+fn privilege_words(
+    table: &crate::schema::QualifiedName,
+    grants: &[crate::catalog::Grant],
+    word: &str,
+) -> String {
+    let Some(first) = grants.first() else { return String::new() };
+    let columns: Vec<&str> = grants.iter().filter_map(|g| g.column.as_deref()).collect();
+    let columns = if columns.is_empty() { String::new() } else { format!(" ({})", columns.join(", ")) };
+    format!("{}{columns} on {table} {word} {}", first.privilege.keyword().to_lowercase(), first.role)
+}
+
+/// The comment by which a role is known to belong to a policy.
+pub(crate) fn role_mark(policy: &str) -> String {
+    format!("zk-policy: {policy}")
+}

@@ -1,0 +1,167 @@
+//! What the checker has to know of a database: tables, columns and their types.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::document::Scalar;
+
+/// A table's name with its schema, as PostgreSQL stores both.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(clippy::exhaustive_structs, reason = "a name has these two parts in SQL")]
+pub struct QualifiedName {
+    /// The schema.
+    pub schema: String,
+    /// The table.
+    pub table: String,
+}
+
+impl QualifiedName {
+    /// Makes a name from its two parts.
+    pub fn new(schema: impl Into<String>, table: impl Into<String>) -> Self {
+        Self { schema: schema.into(), table: table.into() }
+    }
+}
+
+impl fmt::Display for QualifiedName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.schema, self.table)
+    }
+}
+
+/// The tables of a database, from its catalog or from JSON.
+///
+/// ```
+/// use zk_policy::{Column, ColumnType, Scalar, Schema};
+///
+/// let schema = Schema::default().table("public", "orders", [
+///     Column::new("tenant_id", ColumnType::Scalar(Scalar::Uuid)).not_null(),
+///     Column::new("total", ColumnType::Other("numeric".into())),
+/// ]);
+/// assert_eq!(schema.find("public", "orders").expect("just added").columns().count(), 2);
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Schema {
+    /// By schema, then by table.
+    tables: BTreeMap<String, BTreeMap<String, TableShape>>,
+}
+
+impl Schema {
+    /// Adds a table, or replaces the one of that name.
+    #[must_use]
+    pub fn table(mut self, schema: &str, table: &str, columns: impl IntoIterator<Item = Column>) -> Self {
+        self.insert(schema, table, TableShape { columns: columns.into_iter().collect() });
+        self
+    }
+
+    pub(crate) fn insert(&mut self, schema: &str, table: &str, shape: TableShape) {
+        self.tables.entry(schema.to_owned()).or_default().insert(table.to_owned(), shape);
+    }
+
+    /// The table of that name.
+    #[must_use]
+    pub fn find(&self, schema: &str, table: &str) -> Option<&TableShape> {
+        self.tables.get(schema)?.get(table)
+    }
+
+    pub(crate) fn table_names(&self, schema: &str) -> impl Iterator<Item = &str> {
+        self.tables.get(schema).into_iter().flat_map(|tables| tables.keys().map(String::as_str))
+    }
+}
+
+/// The columns of one table, in the table's order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TableShape {
+    pub(crate) columns: Vec<Column>,
+}
+
+impl TableShape {
+    /// The columns, in the table's order.
+    pub fn columns(&self) -> impl Iterator<Item = &Column> {
+        self.columns.iter()
+    }
+
+    /// The column of that name.
+    #[must_use]
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|c| c.name == name)
+    }
+}
+
+/// One column.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub ty: ColumnType,
+    /// Whether it may be NULL.
+    #[serde(default)]
+    pub nullable: bool,
+    /// Whether the server computes it, so that no one may write it (`GENERATED ALWAYS AS`).
+    #[serde(default)]
+    pub generated: bool,
+}
+
+impl Column {
+    /// A column that may be NULL.
+    pub fn new(name: impl Into<String>, ty: ColumnType) -> Self {
+        Self { name: name.into(), ty, nullable: true, generated: false }
+    }
+
+    /// The same column, declared NOT NULL.
+    #[must_use]
+    pub fn not_null(mut self) -> Self {
+        self.nullable = false;
+        self
+    }
+}
+
+/// The type of a column, as far as rules care.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(clippy::exhaustive_enums, reason = "every pass must treat every case")]
+pub enum ColumnType {
+    /// A type that rules can compare.
+    Scalar(Scalar),
+    /// `bytea`, which critical columns must have.
+    Bytea,
+    /// Any other type, by the name that PostgreSQL gives it. Rules may only test it for NULL.
+    Other(String),
+}
+
+impl ColumnType {
+    /// Reads the name of a type as `format_type` prints it.
+    #[must_use]
+    pub fn from_sql(name: &str) -> Self {
+        let scalar = match name {
+            "uuid" => Scalar::Uuid,
+            "text" | "character varying" => Scalar::Text,
+            "smallint" | "integer" | "bigint" => Scalar::Int8,
+            "boolean" => Scalar::Bool,
+            "timestamp with time zone" => Scalar::Timestamptz,
+            "date" => Scalar::Date,
+            "bytea" => return Self::Bytea,
+            // varchar(n) compares as text does; char(n) ignores trailing blanks and so does not.
+            other if other.starts_with("character varying(") => Scalar::Text,
+            other => return Self::Other(other.to_owned()),
+        };
+        Self::Scalar(scalar)
+    }
+}
+
+impl fmt::Display for ColumnType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Scalar(scalar) => f.write_str(scalar.name()),
+            Self::Bytea => f.write_str("bytea"),
+            Self::Other(name) => f.write_str(name),
+        }
+    }
+}

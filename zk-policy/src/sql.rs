@@ -1,0 +1,180 @@
+//! The one place where values become SQL text.
+//!
+//! SECURITY: every identifier and literal in a statement of this crate passes through [`ident`] or [`literal`].
+//! Both are correct under every setting of `standard_conforming_strings`: a literal with a backslash is written in
+//! the `E''` form (PostgreSQL manual, sections 4.1.1 and 4.1.2).
+
+use crate::catalog::{Grant, PolicyObject, Privilege};
+use crate::document::{ClaimType, Command, Scalar};
+use crate::ir::{Floor, Operand, Predicate};
+use crate::schema::QualifiedName;
+
+/// Quotes an identifier. A NUL character, which PostgreSQL cannot store, is removed.
+pub(crate) fn ident(name: &str) -> String {
+    format!("\"{}\"", name.replace('\0', "").replace('"', "\"\""))
+}
+
+/// Quotes a literal. A NUL character, which PostgreSQL cannot store, is removed.
+pub(crate) fn literal(value: &str) -> String {
+    let value = value.replace('\0', "").replace('\'', "''");
+    if value.contains('\\') { format!(" E'{}'", value.replace('\\', "\\\\")) } else { format!("'{value}'") }
+}
+
+/// A table's name, quoted with its schema.
+pub(crate) fn table(name: &QualifiedName) -> String {
+    format!("{}.{}", ident(&name.schema), ident(&name.table))
+}
+
+/// The setting that carries a claim.
+pub(crate) fn setting(claim: &str) -> String {
+    format!("zk.{claim}")
+}
+
+/// A claim as a scalar sub-select, which PostgreSQL evaluates once a statement (an InitPlan) and can use as an index
+/// condition. A setting that was never set is NULL, one that was set in an earlier transaction is `''`: both mean
+/// that the claim is absent. A malformed one fails the statement.
+fn claim(name: &str, ty: ClaimType) -> String {
+    let setting = literal(&setting(name));
+    match ty {
+        ClaimType::One(_) => {
+            format!("(SELECT nullif(pg_catalog.current_setting({setting}, true), '')::{ty})")
+        }
+        // The outer cast keeps `= ANY ((SELECT …))` from being read as a comparison with the rows of a sub-query.
+        ClaimType::Many { .. } => {
+            format!("((SELECT nullif(pg_catalog.current_setting({setting}, true), '')::{ty})::{ty})")
+        }
+    }
+}
+
+/// The condition that a tenant's floor puts under every row.
+pub(crate) fn floor(floor: &Floor) -> String {
+    format!("({} = {})", ident(&floor.column), claim(&floor.claim, ClaimType::One(floor.ty)))
+}
+
+/// A condition as a parenthesised SQL expression.
+pub(crate) fn predicate(p: &Predicate) -> String {
+    match p {
+        Predicate::Always => "true".to_owned(),
+        Predicate::Test(term) => operand(term),
+        Predicate::Compare { left, op, right } => {
+            format!("({} {} {})", operand(left), op.symbol(), operand(right))
+        }
+        Predicate::IsNull(term) => format!("({} IS NULL)", operand(term)),
+        Predicate::InList { operand: term, list } => {
+            let list: Vec<String> = list.iter().map(operand).collect();
+            format!("({} IN ({}))", operand(term), list.join(", "))
+        }
+        Predicate::InClaim { operand: term, claim: name, element } => {
+            format!("({} = ANY {})", operand(term), claim(name, ClaimType::Many { array: *element }))
+        }
+        Predicate::Not(inner) => format!("(NOT {})", predicate(inner)),
+        Predicate::And(parts) => chain(parts, " AND "),
+        Predicate::Or(parts) => chain(parts, " OR "),
+    }
+}
+
+/// Parts joined by `AND` or `OR`; a single part stands alone.
+pub(crate) fn chain(parts: &[Predicate], word: &str) -> String {
+    match parts {
+        [one] => predicate(one),
+        parts => format!("({})", parts.iter().map(predicate).collect::<Vec<_>>().join(word)),
+    }
+}
+
+fn operand(operand: &Operand) -> String {
+    match operand {
+        Operand::Column(name) => ident(name),
+        Operand::Claim { name, ty } => claim(name, ClaimType::One(*ty)),
+        Operand::Value { text, ty: ty @ (Scalar::Int8 | Scalar::Bool) } => format!("{text}::{}", ty.name()),
+        Operand::Value { text, ty } => format!("{}::{}", literal(text), ty.name()),
+    }
+}
+
+/// The CHECK of a critical column: bytes of the shape of a sealed value, version 1 (zk-crypto, SPEC.md).
+///
+/// The shape is a guard against writing plaintext by mistake, not a proof: only opening a value proves that it was
+/// sealed. NULL passes, as in any CHECK.
+pub(crate) fn sealed_check(column: &str) -> String {
+    let column = ident(column);
+    format!(
+        "((octet_length({column}) >= {SEALED_OVERHEAD}) AND (substr({column}, 1, 1) IN ('\\x01'::bytea, '\\x02'::bytea)))"
+    )
+}
+
+/// The bytes that sealing adds: the shortest sealed value is that of the empty text.
+const SEALED_OVERHEAD: usize = 57;
+
+pub(crate) fn create_policy(on: &str, name: &str, policy: &PolicyObject) -> String {
+    let kind = if policy.permissive { "PERMISSIVE" } else { "RESTRICTIVE" };
+    let command = policy.command.map_or("ALL", command_keyword);
+    let roles: Vec<String> = policy.roles.iter().map(|r| role(r)).collect();
+    format!(
+        "CREATE POLICY {} ON {on} AS {kind} FOR {command} TO {}{}",
+        ident(name),
+        roles.join(", "),
+        policy_clauses(policy)
+    )
+}
+
+pub(crate) fn alter_policy(on: &str, name: &str, policy: &PolicyObject) -> String {
+    let roles: Vec<String> = policy.roles.iter().map(|r| role(r)).collect();
+    format!("ALTER POLICY {} ON {on} TO {}{}", ident(name), roles.join(", "), policy_clauses(policy))
+}
+
+pub(crate) fn drop_policy(on: &str, name: &str) -> String {
+    format!("DROP POLICY {} ON {on}", ident(name))
+}
+
+fn policy_clauses(policy: &PolicyObject) -> String {
+    let clause =
+        |word: &str, expr: &Option<String>| expr.as_ref().map_or(String::new(), |e| format!(" {word} ({e})"));
+    clause("USING", &policy.using) + &clause("WITH CHECK", &policy.check)
+}
+
+/// A grantee: `PUBLIC` is a keyword, everything else a name. (A role cannot be called `public`.)
+pub(crate) fn role(name: &str) -> String {
+    if name == PUBLIC { "PUBLIC".to_owned() } else { ident(name) }
+}
+
+/// How the catalog and this crate name the pseudo-role of everybody.
+pub(crate) const PUBLIC: &str = "public";
+
+pub(crate) fn grant(on: &QualifiedName, grants: &[Grant]) -> String {
+    format!("GRANT {}", privileges(on, grants, "TO"))
+}
+
+pub(crate) fn revoke(on: &QualifiedName, grants: &[Grant]) -> String {
+    format!("REVOKE {}", privileges(on, grants, "FROM"))
+}
+
+/// `SELECT ("a", "b") ON … TO "r"`: grants that differ only in their column.
+fn privileges(on: &QualifiedName, grants: &[Grant], word: &str) -> String {
+    let Some(first) = grants.first() else { return String::new() };
+    let columns: Vec<String> = grants.iter().filter_map(|g| g.column.as_deref().map(ident)).collect();
+    let columns = if columns.is_empty() { String::new() } else { format!(" ({})", columns.join(", ")) };
+    format!("{}{columns} ON {} {word} {}", first.privilege.keyword(), table(on), role(&first.role))
+}
+
+pub(crate) fn command_keyword(command: Command) -> &'static str {
+    match command {
+        Command::Select => "SELECT",
+        Command::Insert => "INSERT",
+        Command::Update => "UPDATE",
+        Command::Delete => "DELETE",
+    }
+}
+
+impl Privilege {
+    pub(crate) fn keyword(self) -> &'static str {
+        match self {
+            Self::Select => "SELECT",
+            Self::Insert => "INSERT",
+            Self::Update => "UPDATE",
+            Self::Delete => "DELETE",
+            Self::Truncate => "TRUNCATE",
+            Self::References => "REFERENCES",
+            Self::Trigger => "TRIGGER",
+            Self::Maintain => "MAINTAIN",
+        }
+    }
+}
