@@ -1,1 +1,55 @@
-//! Unique, short-lived credentials for every service: issued, rotated, revoked and injected, over verified TLS only.
+//! Unique, short-lived credentials for every service: issued, renewed, rotated, revoked, and injected at run time.
+//!
+//! ```text
+//! Manifest ─▶ Issuer::deploy ─▶ Credential (secret, redacted) ─▶ Environment ─▶ child process ─▶ Login ─▶ connection
+//!                                   └▶ Lease (expiry; renew, rotate, revoke)                    (verified TLS only)
+//! ```
+//!
+//! - A login belongs to one service of one deployment. It inherits nothing: it may become the roles of its manifest.
+//! - Its password has 256 random bits and never leaves the client: the server is given a SCRAM-SHA-256 verifier.
+//! - It ends. `VALID UNTIL` in the database is the second fence behind the lease, and revoking ends open sessions.
+//! - Every connection is encrypted and the server's certificate and name are verified. There is no other mode.
+//!
+//! # Example
+//! ```
+//! use secrecy::SecretString;
+//! use zk_creds::{Environment, Manifest};
+//!
+//! let manifest = Manifest::from_json(r#"{
+//!     "solution": "crm",
+//!     "services": [{ "name": "orders", "roles": ["crm_agent"], "lifetime_seconds": 3600 }]
+//! }"#)?;
+//! assert_eq!(manifest.services[0].name, "orders");
+//!
+//! let mut environment = Environment::default();
+//! environment.set("API_KEY", SecretString::from("s3cret"))?;
+//! assert!(!format!("{environment:?}").contains("s3cret"));
+//! # Ok::<(), zk_creds::Error>(())
+//! ```
+//!
+//! # Features
+//! - `postgres`: the issuer of PostgreSQL logins, and connections with them.
+//! - `tls`: verified TLS configurations.
+//!
+//! # Limits
+//! `VALID UNTIL` stops new logins, not open sessions: those end when a lease is revoked, which `Issuer::reap`
+//! does for leases that ran out. Whoever runs as the same operating-system user as a service, or as root, can read its
+//! environment in `/proc/<pid>/environ`. Not yet in this version: reconciliation, audit, secret stores, other clouds.
+//!
+//! `zk` is the platform's prefix; nothing here has to do with zero-knowledge proofs.
+
+mod clock;
+mod credential;
+mod environment;
+mod error;
+mod manifest;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+#[cfg(feature = "tls")]
+pub mod tls;
+
+pub use clock::{Clock, SystemClock};
+pub use credential::{Credential, Lease};
+pub use environment::Environment;
+pub use error::{Error, ErrorKind};
+pub use manifest::{Manifest, Service};

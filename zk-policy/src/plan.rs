@@ -24,6 +24,7 @@ pub struct Plan {
     /// The state of the database that the plan was made for.
     pub against: Digest,
     #[serde(skip)]
+    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "only applying reads it"))]
     pub(crate) desired: State,
 }
 
@@ -148,6 +149,14 @@ impl Plan {
             return Err(Box::new(NotAccepted { plan: self }));
         }
         Ok(Accepted(self))
+    }
+}
+
+impl Accepted {
+    /// The plan that was accepted.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.0
     }
 }
 

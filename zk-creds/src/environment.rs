@@ -1,0 +1,136 @@
+//! Declared environment variables: rendered for a child process, read back once inside it.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fmt;
+use std::process::Command;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::error::{Error, ErrorKind};
+
+/// What a child keeps of its parent's environment: nothing that could carry a secret or change what code is loaded.
+const INHERITED: [&str; 4] = ["PATH", "HOME", "TZ", "LANG"];
+
+/// Declared names with their values, all treated as secrets.
+///
+/// Setting variables of the running process is unsafe in Rust (other threads may read them) and is never done: values
+/// reach a child through [`command`](Self::command), and a service reads them with [`take`](Self::take).
+#[derive(Default)]
+pub struct Environment {
+    values: BTreeMap<String, SecretString>,
+}
+
+impl Environment {
+    /// Declares a variable, or replaces it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] when the name is not `[A-Z_][A-Z0-9_]*` or the value has a NUL character.
+    pub fn set(&mut self, name: &str, value: SecretString) -> Result<(), Error> {
+        let plain = name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_')
+            && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
+        if !plain || INHERITED.contains(&name) {
+            let message = format!("`{}` cannot name a variable: use A-Z, 0-9 and _", name.escape_debug());
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        if value.expose_secret().contains('\0') {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("the value of {name} contains a NUL character"),
+            ));
+        }
+        self.values.insert(name.to_owned(), value);
+        Ok(())
+    }
+
+    /// The value of a declared variable.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Missing`] when it is not declared.
+    pub fn get(&self, name: &str) -> Result<&SecretString, Error> {
+        self.values.get(name).ok_or_else(|| missing(&[name]))
+    }
+
+    /// The declared names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.values.keys().map(String::as_str)
+    }
+
+    /// Prepares a program to run with these variables and nothing else but `PATH`, `HOME`, `TZ` and `LANG`.
+    ///
+    /// Values never appear among the arguments, which every user of a machine can read.
+    #[must_use]
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear();
+        command.envs(INHERITED.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+        command.envs(self.values.iter().map(|(name, value)| (name, value.expose_secret())));
+        command
+    }
+
+    /// Reads the named variables of this process, once, at its start.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Missing`], listing all that are missing or not UTF-8.
+    pub fn take(names: &[&str]) -> Result<Self, Error> {
+        let mut values = BTreeMap::new();
+        for name in names {
+            if let Ok(value) = std::env::var(name) {
+                values.insert((*name).to_owned(), SecretString::from(value));
+            }
+        }
+        let absent: Vec<&str> = names.iter().copied().filter(|name| !values.contains_key(*name)).collect();
+        if absent.is_empty() { Ok(Self { values }) } else { Err(missing(&absent)) }
+    }
+}
+
+fn missing(names: &[&str]) -> Error {
+    let (noun, verb) = if names.len() == 1 { ("variable", "is") } else { ("variables", "are") };
+    let message = format!(
+        "the environment {noun} {} {verb} missing; start the service with the environment that its deployment issued",
+        names.join(", ")
+    );
+    Error::new(ErrorKind::Missing, message)
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.values.keys().map(|name| (name, "[redacted]"))).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_sees_declared_names_and_nothing_else() {
+        let mut environment = Environment::default();
+        environment.set("ZK_TEST_VALUE", SecretString::from("a value with\nlines and 'quotes'")).unwrap();
+        let output = environment.command("env").arg("-0").output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let mut names: Vec<&str> = text.split('\0').filter_map(|line| line.split('=').next()).collect();
+        names.retain(|name| !name.is_empty() && !INHERITED.contains(name));
+        assert_eq!(names, ["ZK_TEST_VALUE"]);
+        assert!(text.contains("ZK_TEST_VALUE=a value with\nlines and 'quotes'\0"));
+    }
+
+    #[test]
+    fn names_that_change_what_a_child_loads_can_not_be_smuggled_in_by_case_or_sign() {
+        let mut environment = Environment::default();
+        for name in ["", "1A", "lower", "A=B", "A\0", "PATH", "A B", "É"] {
+            assert_eq!(
+                environment.set(name, SecretString::from("x")).unwrap_err().kind(),
+                ErrorKind::Invalid,
+                "{name}"
+            );
+        }
+        assert!(environment.set("NUL_INSIDE", SecretString::from("a\0b")).is_err());
+    }
+
+    #[test]
+    fn all_missing_names_are_told_at_once() {
+        let error = Environment::take(&["ZK_NOT_SET_1", "ZK_NOT_SET_2"]).unwrap_err();
+        assert!(error.to_string().contains("ZK_NOT_SET_1, ZK_NOT_SET_2"), "{error}");
+    }
+}

@@ -1,0 +1,53 @@
+//! PostgreSQL logins: issued, renewed, rotated, revoked; and connections with them.
+
+mod issuer;
+mod login;
+mod revoke;
+mod roles;
+
+pub use issuer::{Issuer, IssuerConfig};
+pub use login::{Endpoint, Login};
+
+use tokio_postgres::error::SqlState;
+
+use crate::error::{Error, ErrorKind};
+
+impl From<tokio_postgres::Error> for Error {
+    fn from(source: tokio_postgres::Error) -> Self {
+        let (kind, message) = match source.code() {
+            Some(&SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => (
+                ErrorKind::Denied,
+                "the database refused the login; it may have been rotated, revoked or expired",
+            ),
+            Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+                (ErrorKind::Denied, "the connected role may not do this")
+            }
+            Some(&SqlState::UNIQUE_VIOLATION | &SqlState::DUPLICATE_OBJECT) => {
+                (ErrorKind::Conflict, "somebody else is issuing for the same service; try again")
+            }
+            Some(_) => (ErrorKind::Database, "the database refused a statement"),
+            None if is_tls(&source) => {
+                (ErrorKind::Untrusted, "the server's certificate or name could not be verified")
+            }
+            None => (ErrorKind::Unavailable, "the connection to the database failed"),
+        };
+        Self::new(kind, message).because(source)
+    }
+}
+
+/// Whether a failure to connect is a refusal by our side of the TLS handshake.
+fn is_tls(error: &tokio_postgres::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        if inner.is::<rustls::Error>() {
+            return true;
+        }
+        // An `io::Error` that wraps another error reports the wrapped error's source, so look inside.
+        let wrapped = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if wrapped.is_some_and(|e| e.is::<rustls::Error>()) {
+            return true;
+        }
+        source = inner.source();
+    }
+    false
+}

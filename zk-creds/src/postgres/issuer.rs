@@ -1,0 +1,247 @@
+//! Issues, renews and rotates logins under leases that stand in the database they are for.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio_postgres::{Client, Row, Transaction};
+use uuid::Uuid;
+
+use super::roles;
+use crate::clock::{Clock, SystemClock};
+use crate::credential::{Credential, Lease};
+use crate::error::{Error, ErrorKind};
+use crate::manifest::{Manifest, Service};
+
+/// Issues the logins of one solution.
+///
+/// The connection that is passed to each call needs CREATEROLE and the admin option on the roles of the manifest
+/// (who applied the policy has it); superuser is not needed.
+#[derive(Debug)]
+pub struct Issuer {
+    pub(super) solution: String,
+    pub(super) config: IssuerConfig,
+}
+
+/// What an issuer depends on.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct IssuerConfig {
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// How long revoking waits for a session to end after it was told to. Default: 5 seconds.
+    pub termination_timeout: Duration,
+}
+
+impl Default for IssuerConfig {
+    fn default() -> Self {
+        Self { clock: Arc::new(SystemClock), termination_timeout: Duration::from_secs(5) }
+    }
+}
+
+impl Issuer {
+    /// An issuer for the solution of `manifest`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] when the manifest is.
+    pub fn new(manifest: &Manifest, config: IssuerConfig) -> Result<Self, Error> {
+        manifest.validate()?;
+        Ok(Self { solution: manifest.solution.clone(), config })
+    }
+
+    /// Creates the table of leases, `zk.leases`, if it is not there. Only its owner may read it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Denied`] without CREATE on the database; those of the connection.
+    pub async fn install(client: &Client) -> Result<(), Error> {
+        Ok(client.batch_execute(include_str!("leases.sql")).await?)
+    }
+
+    /// Issues one login for each service of the manifest, all in one transaction: all or none.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Missing`] for a role that does not exist, [`ErrorKind::Invalid`] for one too powerful,
+    /// [`ErrorKind::Denied`] without the privileges named above; those of the connection.
+    pub async fn deploy(&self, client: &mut Client, manifest: &Manifest) -> Result<Vec<Credential>, Error> {
+        manifest.validate()?;
+        let transaction = client.transaction().await?;
+        let mut credentials = Vec::with_capacity(manifest.services.len());
+        for service in &manifest.services {
+            credentials.push(self.issue_in(&transaction, service).await?);
+        }
+        transaction.commit().await?;
+        Ok(credentials)
+    }
+
+    /// Issues one login.
+    ///
+    /// # Errors
+    /// As [`deploy`](Self::deploy).
+    pub async fn issue(&self, client: &mut Client, service: &Service) -> Result<Credential, Error> {
+        let transaction = client.transaction().await?;
+        let credential = self.issue_in(&transaction, service).await?;
+        transaction.commit().await?;
+        Ok(credential)
+    }
+
+    /// Issues the next login beside the present one, which ends after `grace`.
+    ///
+    /// There is never a moment without a working login, and never a third: while an earlier rotation is still in its
+    /// grace, another is refused.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Missing`] when the service has no live lease, [`ErrorKind::Conflict`] within the grace of an
+    /// earlier rotation; as [`deploy`](Self::deploy).
+    pub async fn rotate(
+        &self,
+        client: &mut Client,
+        service: &Service,
+        grace: Duration,
+    ) -> Result<Credential, Error> {
+        let now = self.now();
+        let transaction = client.transaction().await?;
+        self.lock_service(&transaction, &service.name).await?;
+        let rows = transaction
+            .query(
+                "SELECT id, login::text FROM zk.leases
+                 WHERE solution = $1 AND service = $2 AND state = 'active' AND expires_at > $3 FOR UPDATE",
+                &[&self.solution, &service.name, &now],
+            )
+            .await?;
+        let [old] = rows.as_slice() else {
+            return Err(if rows.is_empty() {
+                let message =
+                    format!("service `{}` has no live credential to rotate; issue one", service.name);
+                Error::new(ErrorKind::Missing, message)
+            } else {
+                let message = format!(
+                    "service `{}` is within the grace of an earlier rotation; reap, or revoke the old lease",
+                    service.name
+                );
+                Error::new(ErrorKind::Conflict, message)
+            });
+        };
+        let (id, login): (Uuid, String) = (old.try_get(0)?, old.try_get(1)?);
+        let ends: SystemTime = transaction
+            .query_one(
+                "UPDATE zk.leases SET expires_at = least(expires_at, $2) WHERE id = $1 RETURNING expires_at",
+                &[&id, &(now + grace)],
+            )
+            .await?
+            .try_get(0)?;
+        roles::set_valid_until(&transaction, &login, &timestamp(&transaction, ends).await?).await?;
+        let credential = self.issue_in(&transaction, service).await?;
+        transaction.commit().await?;
+        Ok(credential)
+    }
+
+    /// Extends a lease by its service's lifetime from now, never beyond its maximum and never to an earlier time.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Expired`] when it has ended or was revoked; those of the connection.
+    pub async fn renew(&self, client: &mut Client, lease: &Lease) -> Result<Lease, Error> {
+        let now = self.now();
+        let transaction = client.transaction().await?;
+        let row = transaction
+            .query_opt(
+                "UPDATE zk.leases
+                 SET expires_at = greatest(expires_at, least($3 + make_interval(secs => lifetime_seconds), max_expires_at))
+                 WHERE id = $1 AND solution = $2 AND state = 'active' AND expires_at > $3
+                 RETURNING id, service, generation, login::text, issued_at, expires_at, max_expires_at",
+                &[&lease.id, &self.solution, &now],
+            )
+            .await?;
+        let Some(row) = row else {
+            let message = format!("the lease of {} has ended; issue a new credential", lease.login);
+            return Err(Error::new(ErrorKind::Expired, message));
+        };
+        let renewed = lease_from(&row)?;
+        let until = timestamp(&transaction, renewed.expires_at).await?;
+        roles::set_valid_until(&transaction, &renewed.login, &until).await?;
+        transaction.commit().await?;
+        Ok(renewed)
+    }
+
+    async fn issue_in(&self, transaction: &Transaction<'_>, service: &Service) -> Result<Credential, Error> {
+        roles::check_grantable(transaction, &service.roles).await?;
+        self.lock_service(transaction, &service.name).await?;
+        let generation: i32 = transaction
+            .query_one(
+                "SELECT coalesce(max(generation), 0) + 1 FROM zk.leases WHERE solution = $1 AND service = $2",
+                &[&self.solution, &service.name],
+            )
+            .await?
+            .try_get(0)?;
+        let issued_at = self.now();
+        let lease = Lease {
+            id: Uuid::new_v4(),
+            service: service.name.clone(),
+            generation,
+            login: roles::login_name(&self.solution, &service.name, generation)?,
+            issued_at,
+            expires_at: issued_at + Duration::from_secs(service.lifetime_seconds),
+            max_expires_at: issued_at + Duration::from_secs(service.max_lifetime_seconds),
+        };
+        let password = roles::new_password()?;
+        let until = timestamp(transaction, lease.expires_at).await?;
+        roles::create(transaction, &lease.login, &password, service, &until).await?;
+        let lifetime = f64::from(u32::try_from(service.lifetime_seconds).unwrap_or(u32::MAX));
+        transaction
+            .execute(
+                "INSERT INTO zk.leases
+                   (id, solution, service, generation, login, lifetime_seconds, state, issued_at, expires_at, max_expires_at)
+                 VALUES ($1, $2, $3, $4, $5::text::name, $6, 'active', $7, $8, $9)",
+                &[
+                    &lease.id,
+                    &self.solution,
+                    &lease.service,
+                    &lease.generation,
+                    &lease.login,
+                    &lifetime,
+                    &lease.issued_at,
+                    &lease.expires_at,
+                    &lease.max_expires_at,
+                ],
+            )
+            .await?;
+        Ok(Credential::new(lease, password))
+    }
+
+    /// Makes issues and rotations of one service wait for each other, whichever issuer makes them.
+    async fn lock_service(&self, transaction: &Transaction<'_>, service: &str) -> Result<(), Error> {
+        transaction
+            .execute(
+                "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))",
+                &[&format!("zk:{}:{service}", self.solution)],
+            )
+            .await?;
+        Ok(())
+    }
+
+    pub(super) fn now(&self) -> SystemTime {
+        self.config.clock.now()
+    }
+}
+
+/// A lease from the columns id, service, generation, login, issued_at, expires_at, max_expires_at.
+pub(super) fn lease_from(row: &Row) -> Result<Lease, Error> {
+    Ok(Lease {
+        id: row.try_get(0)?,
+        service: row.try_get(1)?,
+        generation: row.try_get(2)?,
+        login: row.try_get(3)?,
+        issued_at: row.try_get(4)?,
+        expires_at: row.try_get(5)?,
+        max_expires_at: row.try_get(6)?,
+    })
+}
+
+/// A time as text that means the same under every setting of the server.
+async fn timestamp(transaction: &Transaction<'_>, at: SystemTime) -> Result<String, Error> {
+    let row = transaction
+        .query_one(
+            "SELECT to_char($1::timestamptz AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00'",
+            &[&at],
+        )
+        .await?;
+    Ok(row.try_get(0)?)
+}

@@ -1,0 +1,204 @@
+//! A service's side: the login that its environment carries, and connections with it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
+use secrecy::{ExposeSecret, SecretString};
+use tokio_postgres::config::{ChannelBinding, SslMode};
+use tokio_postgres::{Client, Config};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::clock::{Clock, SystemClock};
+use crate::credential::Credential;
+use crate::environment::Environment;
+use crate::error::{Error, ErrorKind};
+use crate::tls;
+
+/// The names that libpq reads (PostgreSQL manual, section 34.15), so that psql and other drivers work with the same
+/// environment, and the end of the lease in seconds since 1970.
+const HOST: &str = "PGHOST";
+const PORT: &str = "PGPORT";
+const DATABASE: &str = "PGDATABASE";
+const USER: &str = "PGUSER";
+const PASSWORD: &str = "PGPASSWORD";
+const SSL_MODE: &str = "PGSSLMODE";
+const SSL_ROOT: &str = "PGSSLROOTCERT";
+const CHANNEL_BINDING: &str = "PGCHANNELBINDING";
+const LEASE_ENDS: &str = "ZK_LEASE_EXPIRES_AT";
+
+/// Where a database is and whose certificate proves it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "an address is plain data that deployments build")]
+pub struct Endpoint {
+    /// The host's name, which the server's certificate must carry.
+    pub host: String,
+    /// The TCP port.
+    pub port: u16,
+    /// The database.
+    pub database: String,
+    /// A file with the root certificates that the server's certificate must chain to, in PEM.
+    pub root_certificate: PathBuf,
+}
+
+impl Endpoint {
+    /// Declares the variables with which a service connects under `credential`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] when the path is not UTF-8.
+    pub fn declare(&self, credential: &Credential, environment: &mut Environment) -> Result<(), Error> {
+        let Some(root) = self.root_certificate.to_str() else {
+            return Err(Error::new(ErrorKind::Invalid, "the path of the root certificates is not UTF-8"));
+        };
+        let lease = credential.lease();
+        let ends = lease.expires_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        environment.set(PASSWORD, credential.password().clone())?;
+        for (name, value) in [
+            (HOST, self.host.as_str()),
+            (PORT, &self.port.to_string()),
+            (DATABASE, &self.database),
+            (USER, &lease.login),
+            (SSL_MODE, "verify-full"),
+            (SSL_ROOT, root),
+            (CHANNEL_BINDING, "require"),
+            (LEASE_ENDS, &ends.to_string()),
+        ] {
+            environment.set(name, SecretString::from(value))?;
+        }
+        Ok(())
+    }
+}
+
+/// A login, ready to connect: over TLS, with the server's chain and name verified, and bound to the channel.
+#[derive(Debug)]
+pub struct Login {
+    endpoint: Endpoint,
+    user: String,
+    password: SecretString,
+    expires_at: Option<SystemTime>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Login {
+    /// A login from its parts, for tools that hold a credential themselves.
+    #[must_use]
+    pub fn new(endpoint: Endpoint, user: impl Into<String>, password: SecretString) -> Self {
+        Self { endpoint, user: user.into(), password, expires_at: None, clock: Arc::new(SystemClock) }
+    }
+
+    /// The login of a credential that was just issued.
+    #[must_use]
+    pub fn of(endpoint: Endpoint, credential: &Credential) -> Self {
+        let lease = credential.lease();
+        let expires_at = Some(lease.expires_at);
+        Self { expires_at, ..Self::new(endpoint, &lease.login, credential.password().clone()) }
+    }
+
+    /// The login in this process' environment, as [`Endpoint::declare`] put it there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Missing`], listing every missing variable; [`ErrorKind::Invalid`] for one that cannot be read, or
+    /// a `PGSSLMODE` other than `verify-full`.
+    pub fn from_environment() -> Result<Self, Error> {
+        let names = [HOST, PORT, DATABASE, USER, PASSWORD, SSL_MODE, SSL_ROOT, LEASE_ENDS];
+        let environment = Environment::take(&names)?;
+        let text = |name| environment.get(name).map(|v| v.expose_secret().to_owned());
+        if text(SSL_MODE)? != "verify-full" {
+            let message =
+                format!("{SSL_MODE} must be verify-full: connections are verified without exception");
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        let endpoint = Endpoint {
+            host: text(HOST)?,
+            port: number(PORT, &text(PORT)?)?,
+            database: text(DATABASE)?,
+            root_certificate: PathBuf::from(text(SSL_ROOT)?),
+        };
+        let ends: u64 = number(LEASE_ENDS, &text(LEASE_ENDS)?)?;
+        let login = Self::new(endpoint, text(USER)?, environment.get(PASSWORD)?.clone());
+        Ok(Self { expires_at: UNIX_EPOCH.checked_add(Duration::from_secs(ends)), ..login })
+    }
+
+    /// The same login with another clock.
+    #[must_use]
+    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// The database user.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// Opens a connection, driven by a task on the current tokio runtime until the client is dropped.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Expired`] when the lease has ended, [`ErrorKind::Untrusted`] when the server cannot be verified,
+    /// [`ErrorKind::Denied`] when it refuses the login, [`ErrorKind::Unavailable`].
+    pub async fn connect(&self) -> Result<Client, Error> {
+        self.check_lease()?;
+        let (client, connection) = self.config().connect(self.tls()?).await?;
+        // The task ends when the client is dropped or the connection fails; the client then reports it.
+        drop(tokio::spawn(connection));
+        Ok(client)
+    }
+
+    /// A pool of at most `size` connections.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect), except that no connection is made yet.
+    pub fn pool(&self, size: usize) -> Result<Pool, Error> {
+        self.check_lease()?;
+        let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = Manager::from_config(self.config(), self.tls()?, config);
+        Pool::builder(manager)
+            .max_size(size)
+            .build()
+            .map_err(|e| Error::new(ErrorKind::Invalid, "the pool cannot be built").because(e))
+    }
+
+    fn check_lease(&self) -> Result<(), Error> {
+        match self.expires_at {
+            Some(ends) if self.clock.now() >= ends => {
+                let message = format!(
+                    "the lease of {} has ended; rotate the service's credential and start it with the new environment",
+                    self.user
+                );
+                Err(Error::new(ErrorKind::Expired, message))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn config(&self) -> Config {
+        let mut config = Config::new();
+        config
+            .host(&self.endpoint.host)
+            .port(self.endpoint.port)
+            .dbname(&self.endpoint.database)
+            .user(&self.user)
+            .password(self.password.expose_secret())
+            .ssl_mode(SslMode::Require)
+            .channel_binding(ChannelBinding::Require)
+            .connect_timeout(Duration::from_secs(10));
+        config
+    }
+
+    fn tls(&self) -> Result<MakeRustlsConnect, Error> {
+        let roots = read_roots(&self.endpoint.root_certificate)?;
+        Ok(MakeRustlsConnect::new(tls::client_config(&roots)?))
+    }
+}
+
+fn read_roots(path: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(path).map_err(|e| {
+        let message = format!("the root certificates in {} cannot be read", path.display());
+        Error::new(ErrorKind::Missing, message).because(e)
+    })
+}
+
+fn number<T: std::str::FromStr>(name: &str, text: &str) -> Result<T, Error> {
+    text.parse().map_err(|_| Error::new(ErrorKind::Invalid, format!("{name} is not a number in range")))
+}
