@@ -20,7 +20,7 @@ use crate::Error;
 /// assert_eq!(format!("{key:?}"), "DataKey([redacted])");
 /// # Ok::<(), zk_kms::Error>(())
 /// ```
-pub struct DataKey(SecretBox<[u8; DataKey::LEN]>);
+pub struct DataKey(SecretBox<[u8; Self::LEN]>);
 
 impl DataKey {
     /// The length of a data key in bytes.

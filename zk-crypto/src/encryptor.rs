@@ -1,0 +1,205 @@
+//! What applications call: seal and open for a scope, with keys fetched as needed.
+
+mod config;
+mod keys;
+
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+use zk_kms::Kms;
+
+pub use self::{config::EncryptorConfig, keys::Rewrapped};
+use crate::{
+    Context, Error, ErrorKind, KeyId, KeyRecord, KeyState, KeyStore, Scope, Sealed, Sealer,
+    cache::{Cache, Entry, Wanted},
+    open::open,
+    opened::OpenedKey,
+    suite,
+};
+
+/// Seals and opens values with data keys that a KMS wraps and a key store keeps.
+///
+/// One encryptor serves a whole process: share it in an `Arc`. It caches opened data keys, so that sealing and opening
+/// stay in memory; the bounds of the cache are in [`EncryptorConfig`]. When the KMS or the key store is away, cached
+/// keys serve until their age ends, and then calls fail with [`ErrorKind::Unavailable`].
+///
+/// A key that another process disables or destroys is served here until its age in the cache ends.
+#[derive(Debug)]
+pub struct Encryptor {
+    kms: Arc<dyn Kms>,
+    store: Arc<dyn KeyStore>,
+    config: EncryptorConfig,
+    cache: Cache,
+}
+
+impl Encryptor {
+    /// Makes an encryptor, after checking the ciphers against published vectors.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Corrupt`] when the ciphers of this build fail the check.
+    pub fn new(
+        kms: Arc<dyn Kms>,
+        store: Arc<dyn KeyStore>,
+        config: EncryptorConfig,
+    ) -> Result<Self, Error> {
+        suite::known_answers()?;
+        let cache = Cache::new(config.max_entries);
+        Ok(Self { kms, store, config, cache })
+    }
+
+    /// Seals a value for a place, under the active key of the scope.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NoKey`] when the scope has no active key: [`Encryptor::create_key`] makes one;
+    /// [`ErrorKind::Unavailable`] when the key is not cached and the KMS or the store is away; [`ErrorKind::Invalid`]
+    /// for a value that is too long; otherwise what the KMS or the store says.
+    pub async fn seal(&self, scope: &Scope, context: &Context, plaintext: &[u8]) -> Result<Sealed, Error> {
+        self.sealer(scope).await?.seal(context, plaintext)
+    }
+
+    /// Opens a value that was sealed for this scope and place.
+    ///
+    /// The plaintext is wiped when it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Open`] when it does not open, for whatever reason; [`ErrorKind::Disabled`] or
+    /// [`ErrorKind::Destroyed`] when its key is; [`ErrorKind::Unavailable`] when the key is not cached and the KMS or the
+    /// store is away.
+    pub async fn open(
+        &self,
+        scope: &Scope,
+        context: &Context,
+        sealed: &Sealed,
+    ) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let entry = self.opener(scope, sealed).await?;
+        open(&entry.key, scope, context, sealed)
+    }
+
+    /// Seals many values of one scope, in their order.
+    ///
+    /// # Errors
+    ///
+    /// As [`Encryptor::seal`]; on the first failure nothing is returned.
+    pub async fn seal_many(
+        &self,
+        scope: &Scope,
+        values: &[(Context, &[u8])],
+    ) -> Result<Vec<Sealed>, Error> {
+        let mut sealer = self.sealer(scope).await?;
+        let mut sealed = Vec::with_capacity(values.len());
+        for (context, plaintext) in values {
+            let value = match sealer.seal(context, plaintext) {
+                Err(error) if error.kind() == ErrorKind::NoKey => {
+                    sealer = self.sealer(scope).await?;
+                    sealer.seal(context, plaintext)?
+                }
+                result => result?,
+            };
+            sealed.push(value);
+        }
+        Ok(sealed)
+    }
+
+    /// Opens many values of one scope, in their order; each distinct key is fetched at most once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Encryptor::open`]; on the first failure nothing is returned.
+    pub async fn open_many(
+        &self,
+        scope: &Scope,
+        values: &[(Context, Sealed)],
+    ) -> Result<Vec<Zeroizing<Vec<u8>>>, Error> {
+        let mut entries: std::collections::HashMap<KeyId, Arc<Entry>> = std::collections::HashMap::new();
+        let mut opened = Vec::with_capacity(values.len());
+        for (context, sealed) in values {
+            let entry = match entries.get(&sealed.key_id()) {
+                Some(entry) => Arc::clone(entry),
+                None => {
+                    let entry = self.opener(scope, sealed).await?;
+                    entries.insert(sealed.key_id(), Arc::clone(&entry));
+                    entry
+                }
+            };
+            opened.push(open(&entry.key, scope, context, sealed)?);
+        }
+        Ok(opened)
+    }
+
+    /// Returns a sealer that does not wait, for hot loops.
+    ///
+    /// # Errors
+    ///
+    /// As [`Encryptor::seal`].
+    pub async fn sealer(&self, scope: &Scope) -> Result<Sealer, Error> {
+        let wanted = Wanted::Active(scope.clone());
+        let entry = self
+            .cache
+            .fetch(wanted, self.config.clock.elapsed(), async || {
+                let record = self.store.active(scope).await?;
+                self.unwrap(&record.ok_or_else(|| no_key(scope))?).await
+            })
+            .await?;
+        if entry.key.scope != *scope {
+            return Err(Error::new(ErrorKind::Corrupt, format!("the key store gave `{scope}` another scope's key")));
+        }
+        Ok(Sealer::new(entry, self.config.suite, Arc::clone(&self.config.clock)))
+    }
+
+    /// The key of a sealed value, counted as one use.
+    async fn opener(&self, scope: &Scope, sealed: &Sealed) -> Result<Arc<Entry>, Error> {
+        let id = sealed.key_id();
+        let now = self.config.clock.elapsed();
+        let entry = self
+            .cache
+            .fetch(Wanted::Id(id), now, async || {
+                // An id nobody knows is one more way of not opening: the bytes may come from anywhere.
+                let record = self.store.by_id(id).await?.ok_or_else(Error::open)?;
+                if record.scope != *scope {
+                    return Err(Error::open());
+                }
+                self.unwrap(&record).await
+            })
+            .await?;
+        entry.take(sealed.as_bytes().len(), now);
+        Ok(entry)
+    }
+
+    /// Unwraps a record's key and checks that it is the key the record names.
+    async fn unwrap(&self, record: &KeyRecord) -> Result<Entry, Error> {
+        let wrapped = match (&record.wrapped, record.state) {
+            (Some(wrapped), KeyState::Active | KeyState::Retiring) => wrapped,
+            (_, KeyState::Disabled) => {
+                return Err(Error::new(ErrorKind::Disabled, format!("data key {} is disabled", record.id)));
+            }
+            _ => {
+                return Err(Error::new(ErrorKind::Destroyed, format!("data key {} was destroyed", record.id)));
+            }
+        };
+        // Taken before the call, so that a slow KMS shortens the time in the cache instead of extending it.
+        let loaded = self.config.clock.elapsed();
+        let context = keys::wrapping_context(&record.scope, record.generation, record.id)?;
+        let key = self
+            .kms
+            .unwrap_key(wrapped, &context)
+            .await
+            .map_err(|e| Error::kms(&format!("cannot unwrap data key {}", record.id), e))?;
+        let key = OpenedKey::new(record.scope.clone(), &key)?;
+        // SECURITY: the commitment. A key store that swaps keys is noticed here, whatever the KMS accepted.
+        if key.id != record.id {
+            let text = format!("data key {} is not the key its record names", record.id);
+            return Err(Error::new(ErrorKind::Corrupt, text));
+        }
+        Ok(Entry::new(key, loaded, &self.config))
+    }
+}
+
+fn no_key(scope: &Scope) -> Error {
+    Error::new(
+        ErrorKind::NoKey,
+        format!("scope `{scope}` has no active data key; make one with Encryptor::create_key or rotate_key"),
+    )
+}

@@ -1,0 +1,209 @@
+//! The life of data keys: made, rotated, wrapped again, disabled, destroyed.
+
+use zk_kms::DataKey;
+
+use super::{Encryptor, no_key};
+use crate::{Error, ErrorKind, KeyId, KeyRecord, KeyState, Scope, cache::Wanted};
+
+/// What [`Encryptor::rewrap_keys`] has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Rewrapped {
+    /// Keys that are not destroyed.
+    pub total: usize,
+    /// Keys wrapped again under the current version.
+    pub rewrapped: usize,
+    /// Keys that were under the current version already.
+    pub current: usize,
+    /// Keys that somebody else changed meanwhile: run again to see whether they are current.
+    pub conflicts: usize,
+    /// Keys under another key-encryption key, which this encryptor's KMS cannot unwrap.
+    pub foreign: usize,
+}
+
+impl Encryptor {
+    /// Makes the first data key of a scope.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Conflict`] when the scope has keys already; otherwise what the KMS or the store says.
+    pub async fn create_key(&self, scope: &Scope) -> Result<KeyId, Error> {
+        self.insert_key(scope, 1).await
+    }
+
+    /// Makes the first data key of a scope unless it has an active one, and returns the active one's id.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NoKey`] when the scope has keys and none is active: [`Encryptor::rotate_key`] adds one. It is not
+    /// done here, because somebody disabled or destroyed the last one on purpose.
+    pub async fn ensure_key(&self, scope: &Scope) -> Result<KeyId, Error> {
+        if let Some(record) = self.store.active(scope).await? {
+            return Ok(record.id);
+        }
+        match self.create_key(scope).await {
+            // Somebody else made it first, or there are keys and none is active.
+            Err(error) if error.kind() == ErrorKind::Conflict => self.active_key(scope).await,
+            result => result,
+        }
+    }
+
+    /// Adds a generation that seals from now on; the former key still opens. The data stays as it is: see `Reseal`.
+    ///
+    /// Other processes seal under the former key until its age in their cache ends.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NoKey`] when the scope has no key at all; [`ErrorKind::Conflict`] when somebody else rotates at the
+    /// same time; otherwise what the KMS or the store says.
+    pub async fn rotate_key(&self, scope: &Scope) -> Result<KeyId, Error> {
+        let records = self.store.list(Some(scope)).await?;
+        let newest = records.iter().map(|r| r.generation).max().ok_or_else(|| no_key(scope))?;
+        let next = newest.checked_add(1).ok_or_else(|| Error::invalid("the scope has no more generations"))?;
+        self.insert_key(scope, next).await
+    }
+
+    /// Asks the key store, not the cache, which key seals for a scope.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NoKey`] when none does.
+    pub async fn active_key(&self, scope: &Scope) -> Result<KeyId, Error> {
+        Ok(self.store.active(scope).await?.ok_or_else(|| no_key(scope))?.id)
+    }
+
+    /// Returns the records of a scope's keys, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// What the store says.
+    pub async fn keys(&self, scope: &Scope) -> Result<Vec<KeyRecord>, Error> {
+        self.store.list(Some(scope)).await
+    }
+
+    /// Wraps every data key again that is not under the current version of the KEK: the second half of rotating a KEK.
+    ///
+    /// No data row is touched. It can be stopped and run again at any time, in many processes. `progress` is called
+    /// after each key.
+    ///
+    /// # Errors
+    ///
+    /// What the KMS or the store says; keys wrapped again before stay so.
+    pub async fn rewrap_keys<P>(&self, mut progress: P) -> Result<Rewrapped, Error>
+    where
+        P: FnMut(&Rewrapped) + Send,
+    {
+        let status = self.kms.status().await.map_err(|e| Error::kms("cannot rewrap keys", e))?;
+        let records = self.store.list(None).await?;
+        let mut done = Rewrapped { total: records.iter().filter(|r| r.wrapped.is_some()).count(), ..Rewrapped::default() };
+        for record in &records {
+            let Some(wrapped) = &record.wrapped else { continue };
+            if wrapped.uri() != self.kms.uri() {
+                done.foreign += 1;
+            } else if wrapped.version() == status.version() {
+                done.current += 1;
+            } else {
+                let context = wrapping_context(&record.scope, record.generation, record.id)?;
+                let again = self.kms.rewrap_key(wrapped, &context, &context).await;
+                let again = again.map_err(|e| Error::kms(&format!("cannot rewrap data key {}", record.id), e))?;
+                match self.store.replace_wrapped(record.id, wrapped, &again).await {
+                    Ok(()) => done.rewrapped += 1,
+                    Err(error) if error.kind() == ErrorKind::Conflict => done.conflicts += 1,
+                    Err(error) => return Err(error),
+                }
+            }
+            progress(&done);
+        }
+        Ok(done)
+    }
+
+    /// Stops a key from sealing and opening, until [`Encryptor::enable_key`].
+    ///
+    /// This encryptor forgets it at once; others when its age in their cache ends.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Conflict`] when there is no such key, it is destroyed, or somebody else changed it.
+    pub async fn disable_key(&self, id: KeyId) -> Result<(), Error> {
+        let state = self.state(id).await?;
+        if state != KeyState::Disabled {
+            self.store.set_state(id, state, KeyState::Disabled).await?;
+        }
+        self.forget_key(id);
+        Ok(())
+    }
+
+    /// Lets a disabled key open values again. It does not seal: [`Encryptor::rotate_key`] makes a key that does.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Conflict`] when the key is not disabled.
+    pub async fn enable_key(&self, id: KeyId) -> Result<(), Error> {
+        self.store.set_state(id, KeyState::Disabled, KeyState::Retiring).await
+    }
+
+    /// Destroys a key and with it everything it sealed. This cannot be undone.
+    ///
+    /// Backups of the key store still hold the wrapped key; only destroying the KEK or those backups ends that.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Conflict`] when there is no such key.
+    pub async fn destroy_key(&self, id: KeyId) -> Result<(), Error> {
+        self.store.destroy(id).await?;
+        self.forget_key(id);
+        Ok(())
+    }
+
+    /// Destroys every key of a scope and with them its data (crypto-shredding). Returns how many keys there were.
+    ///
+    /// # Errors
+    ///
+    /// What the store says; call it again after a failure.
+    pub async fn destroy_scope(&self, scope: &Scope) -> Result<usize, Error> {
+        let mut destroyed = 0;
+        // Again and again, for keys that somebody rotates in meanwhile.
+        loop {
+            let records = self.store.list(Some(scope)).await?;
+            let left: Vec<_> = records.iter().filter(|r| r.state != KeyState::Destroyed).collect();
+            if left.is_empty() {
+                self.cache.forget(|_, key| key.scope == *scope);
+                return Ok(destroyed);
+            }
+            for record in left {
+                self.store.destroy(record.id).await?;
+                destroyed += 1;
+            }
+        }
+    }
+
+    async fn insert_key(&self, scope: &Scope, generation: u32) -> Result<KeyId, Error> {
+        let cannot = |e| Error::kms(&format!("cannot make a data key for `{scope}`"), e);
+        let key = DataKey::generate().map_err(cannot)?;
+        let id = KeyId::of(&key)?;
+        let wrapped =
+            self.kms.wrap_key(&key, &wrapping_context(scope, generation, id)?).await.map_err(cannot)?;
+        let created_at = self.config.clock.now();
+        self.store.insert(&KeyRecord::new(id, scope.clone(), generation, wrapped, created_at)).await?;
+        self.cache.forget(|wanted, _| *wanted == Wanted::Active(scope.clone()));
+        Ok(id)
+    }
+
+    async fn state(&self, id: KeyId) -> Result<KeyState, Error> {
+        let missing = || Error::new(ErrorKind::Conflict, format!("there is no data key {id}"));
+        Ok(self.store.by_id(id).await?.ok_or_else(missing)?.state)
+    }
+
+    fn forget_key(&self, id: KeyId) {
+        self.cache.forget(|_, key| key.id == id);
+    }
+}
+
+/// SPEC.md, section 3: what a wrapped data key is bound to.
+pub(super) fn wrapping_context(scope: &Scope, generation: u32, id: KeyId) -> Result<zk_kms::Context, Error> {
+    zk_kms::Context::new()
+        .with("scope", scope.as_str())
+        .and_then(|c| c.with("generation", generation.to_string()))
+        .and_then(|c| c.with("key", id.to_string()))
+        .map_err(|e| Error::kms("cannot name the key", e))
+}

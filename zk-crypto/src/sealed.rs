@@ -1,0 +1,204 @@
+//! The bytes of a sealed value: SPEC.md, section 1.
+
+use std::fmt;
+
+use data_encoding::HEXLOWER;
+use hkdf::Hkdf;
+use sha2::Sha256;
+use zk_kms::DataKey;
+
+use crate::{Error, ErrorKind, Suite};
+
+/// How many bytes a sealed value has more than its plaintext.
+pub const OVERHEAD: usize = 1 + KeyId::LEN + NONCE + TAG;
+
+/// The first bytes a sealed value can have, for CHECK constraints: `get_byte(value, 0) IN (1, 2)`.
+pub const SUITE_BYTES: [u8; 2] = [Suite::Xaes256Gcm as u8, Suite::XChaCha20Poly1305 as u8];
+
+/// The longest plaintext, in bytes: 64 MiB.
+pub const MAX_PLAINTEXT: usize = 64 * 1024 * 1024;
+
+pub(crate) const NONCE: usize = 24;
+pub(crate) const TAG: usize = 16;
+pub(crate) const HEADER: usize = 1 + KeyId::LEN + NONCE;
+/// The salt of every derivation from a data key: SPEC.md, section 3.
+pub(crate) const SALT: &[u8] = b"zk-crypto v1";
+
+/// A sealed value: its bytes have the right shape, and only opening tells whether they are genuine.
+///
+/// With the feature `postgres` it goes in and out of queries as `bytea`.
+///
+/// # Examples
+///
+/// ```
+/// use zk_crypto::{OVERHEAD, Sealed, Suite};
+///
+/// let sealed = Sealed::parse(&[1; OVERHEAD + 5])?;
+/// assert_eq!(sealed.suite(), Suite::Xaes256Gcm);
+/// assert_eq!(format!("{sealed:?}"), "Sealed(Xaes256Gcm, key 01010101010101010101010101010101, 62 bytes)");
+/// assert!(Sealed::parse(b"too short").is_err());
+/// # Ok::<(), zk_crypto::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Sealed {
+    suite: Suite,
+    key_id: KeyId,
+    bytes: Vec<u8>,
+}
+
+/// The name of a data key and a commitment to it: SPEC.md, section 3.
+///
+/// It is not secret; it stands in every sealed value.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId([u8; Self::LEN]);
+
+impl Sealed {
+    /// Reads bytes from storage.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Open`] when they cannot be a sealed value: the same as when a value does not open.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        Self::from_vec(bytes.to_vec())
+    }
+
+    /// Takes bytes without copying them; otherwise like [`Sealed::parse`].
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Open`] when they cannot be a sealed value.
+    pub fn from_vec(bytes: Vec<u8>) -> Result<Self, Error> {
+        if bytes.len() > OVERHEAD + MAX_PLAINTEXT || bytes.len() < OVERHEAD {
+            return Err(Error::open());
+        }
+        let (suite, rest) = bytes.split_first().ok_or_else(Error::open)?;
+        let suite = Suite::from_byte(*suite).ok_or_else(Error::open)?;
+        let key_id = KeyId(*rest.first_chunk().ok_or_else(Error::open)?);
+        Ok(Self { suite, key_id, bytes })
+    }
+
+    /// Returns the bytes to store.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Gives the bytes away without copying them.
+    #[must_use]
+    pub fn into_vec(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// Returns the suite that sealed the value.
+    #[must_use]
+    pub fn suite(&self) -> Suite {
+        self.suite
+    }
+
+    /// Returns the id of the data key that sealed the value.
+    #[must_use]
+    pub fn key_id(&self) -> KeyId {
+        self.key_id
+    }
+
+    /// Takes bytes apart into nonce, ciphertext and tag.
+    pub(crate) fn parts(&self) -> Option<(&[u8; NONCE], &[u8], &[u8; TAG])> {
+        let (nonce, rest) = self.bytes.get(1 + KeyId::LEN..)?.split_first_chunk()?;
+        let (ciphertext, tag) = rest.split_last_chunk()?;
+        Some((nonce, ciphertext, tag))
+    }
+}
+
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { suite, key_id, bytes } = self;
+        write!(f, "Sealed({suite:?}, key {key_id}, {} bytes)", bytes.len())
+    }
+}
+
+impl AsRef<[u8]> for Sealed {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl KeyId {
+    /// The length of a key id in bytes.
+    pub const LEN: usize = 16;
+
+    /// Computes the id of a data key.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Corrupt`] never happens: 16 bytes are within what HKDF gives.
+    pub fn of(key: &DataKey) -> Result<Self, Error> {
+        let mut id = [0; Self::LEN];
+        derive(key, &[b"key id"], &mut id)?;
+        Ok(Self(id))
+    }
+
+    /// Reads an id from storage.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Corrupt`] when there are not exactly 16 bytes.
+    pub fn from_slice(bytes: &[u8]) -> Result<Self, Error> {
+        bytes.try_into().map(Self).map_err(|_| Error::new(ErrorKind::Corrupt, "a key id has 16 bytes"))
+    }
+
+    /// Returns the bytes of the id.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; Self::LEN] {
+        &self.0
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&HEXLOWER.encode(&self.0))
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyId({self})")
+    }
+}
+
+/// HKDF-SHA256 over a data key (RFC 5869) with the crate's salt.
+pub(crate) fn derive(key: &DataKey, info: &[&[u8]], out: &mut [u8]) -> Result<(), Error> {
+    Hkdf::<Sha256>::new(Some(SALT), key.expose())
+        .expand_multi_info(info, out)
+        .map_err(|_| Error::new(ErrorKind::Corrupt, "HKDF cannot give so many bytes"))
+}
+
+#[cfg(feature = "postgres")]
+mod postgres {
+    use std::error::Error as StdError;
+
+    use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, private::BytesMut, to_sql_checked};
+
+    use super::Sealed;
+
+    impl ToSql for Sealed {
+        fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn StdError + Sync + Send>> {
+            self.as_bytes().to_sql(ty, out)
+        }
+
+        fn accepts(ty: &Type) -> bool {
+            *ty == Type::BYTEA
+        }
+
+        to_sql_checked!();
+    }
+
+    impl<'a> FromSql<'a> for Sealed {
+        fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn StdError + Sync + Send>> {
+            Ok(Self::parse(raw)?)
+        }
+
+        fn accepts(ty: &Type) -> bool {
+            *ty == Type::BYTEA
+        }
+    }
+}
