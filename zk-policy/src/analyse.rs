@@ -32,10 +32,18 @@ pub struct MatrixRow {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Cell {
-    /// The commands allowed, on the rows that the rules admit.
-    pub commands: Vec<Command>,
-    /// Whether some of these commands reach only rows that a rule's condition admits, beyond the tenant's floor.
-    pub conditional: bool,
+    /// The commands allowed, and on which rows.
+    pub commands: Vec<(Command, Reach)>,
+}
+
+/// Which rows a command reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a yes or a no that reads at the call")]
+pub enum Reach {
+    /// All rows of the tenant; all rows of a shared table.
+    All,
+    /// Of those, the ones that a condition admits.
+    Some,
 }
 
 impl Policy {
@@ -59,15 +67,14 @@ fn cell(table: &TablePolicy, role: &str, column: &str) -> Cell {
     for command in Command::ALL {
         let Some(right) = table.rights.get(&(role.to_owned(), command)) else { continue };
         if command == Command::Delete || right.columns.contains(column) {
-            cell.commands.push(command);
-            cell.conditional |= is_conditional(right);
+            cell.commands.push((command, reach(right)));
         }
     }
     cell
 }
 
-fn is_conditional(right: &Right) -> bool {
-    !right.deny.is_empty() || !right.allow.contains(&Predicate::Always)
+fn reach(right: &Right) -> Reach {
+    if right.deny.is_empty() && right.allow.contains(&Predicate::Always) { Reach::All } else { Reach::Some }
 }
 
 impl AccessMatrix {
@@ -83,7 +90,8 @@ impl AccessMatrix {
 }
 
 impl fmt::Display for AccessMatrix {
-    /// Writes a table of text: `S`elect, `I`nsert, `U`pdate, `D`elete; `?` where a condition decides which rows.
+    /// Writes a table of text: `S`elect, `I`nsert, `U`pdate, `D`elete; in lower case where a condition decides which
+    /// rows.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let label = |r: &MatrixRow| format!("{}{}", r.column, if r.critical { " (sealed)" } else { "" });
         let first = self.rows.iter().map(|r| label(r).chars().count() + 2).max().unwrap_or(0).max(12);
@@ -105,7 +113,10 @@ impl fmt::Display for AccessMatrix {
             }
             writeln!(f, "{}", line.trim_end())?;
         }
-        write!(f, "S select, I insert, U update, D delete, · nothing; ? a condition decides which rows")
+        write!(
+            f,
+            "S select, I insert, U update, D delete, · nothing; lower case: a condition decides which rows"
+        )
     }
 }
 
@@ -114,9 +125,13 @@ impl fmt::Display for Cell {
         if self.commands.is_empty() {
             return f.write_str("·");
         }
-        for command in &self.commands {
-            f.write_str(sql::command_keyword(*command).get(..1).unwrap_or(""))?;
+        for (command, reach) in &self.commands {
+            let keyword = match reach {
+                Reach::All => sql::command_keyword(*command),
+                Reach::Some => command.name(),
+            };
+            f.write_str(keyword.get(..1).unwrap_or(""))?;
         }
-        f.write_str(if self.conditional { "?" } else { "" })
+        Ok(())
     }
 }

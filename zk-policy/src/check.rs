@@ -99,6 +99,8 @@ struct TableChecker<'a> {
 /// What the rules say of one role alone, before inclusion.
 #[derive(Default)]
 struct Own {
+    /// For whom an `allow` is written, also where its condition is mistaken.
+    allowed: BTreeSet<(String, Command)>,
     allow: BTreeMap<(String, Command), Vec<Predicate>>,
     deny: BTreeMap<(String, Command), Vec<Predicate>>,
     columns: BTreeMap<(String, Command), BTreeSet<String>>,
@@ -122,9 +124,12 @@ impl TableChecker<'_> {
                     }
                     found
                 };
-                let allow = all(&own.allow);
+                let mut allow = all(&own.allow);
                 if allow.is_empty() {
                     continue;
+                }
+                if allow.contains(&Predicate::Always) {
+                    allow = vec![Predicate::Always];
                 }
                 let columns = included.iter().flat_map(|r| self.columns_of(r, command, &own)).collect();
                 rights.insert((role.clone(), command), Right { allow, deny: all(&own.deny), columns });
@@ -207,6 +212,9 @@ impl TableChecker<'_> {
         let mut own = Own::default();
         for rule in &self.table.rules {
             let known = self.role(&rule.role);
+            if rule.effect == Effect::Allow {
+                own.allowed.extend(rule.commands.iter().map(|c| (rule.role.as_str().to_owned(), *c)));
+            }
             let predicate = match &rule.condition {
                 None => Some(Predicate::Always),
                 Some(expr) => self.predicate(expr),
@@ -241,7 +249,7 @@ impl TableChecker<'_> {
         let allowed = self
             .roles
             .get(role.as_str())
-            .is_some_and(|included| included.iter().any(|r| own.allow.contains_key(&(r.clone(), command))));
+            .is_some_and(|included| included.iter().any(|r| own.allowed.contains(&(r.clone(), command))));
         if !allowed {
             let message = format!(
                 "`{role}` is never allowed to {} here, so these columns mean nothing",

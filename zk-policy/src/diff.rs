@@ -9,18 +9,65 @@ use crate::schema::QualifiedName;
 /// One change, as small as a reviewer would want to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
-    CreateRole { role: String },
-    StripRole { role: String, excess: BTreeSet<String> },
-    RowSecurity { table: QualifiedName, enable: bool, force: bool },
-    CreatePolicy { table: QualifiedName, name: String, policy: PolicyObject },
-    AlterPolicy { table: QualifiedName, name: String, before: PolicyObject, after: PolicyObject },
-    DropPolicy { table: QualifiedName, name: String, before: PolicyObject },
-    Grant { table: QualifiedName, grants: Vec<Grant> },
-    Revoke { table: QualifiedName, grants: Vec<Grant> },
-    GrantUsage { schema: String, role: String },
-    RevokeUsage { schema: String, role: String },
-    AddCheck { table: QualifiedName, name: String, check: String },
-    ReplaceCheck { table: QualifiedName, name: String, check: String },
+    CreateRole {
+        role: String,
+    },
+    StripRole {
+        role: String,
+        excess: BTreeSet<String>,
+    },
+    RowSecurity {
+        table: QualifiedName,
+        enable: bool,
+        force: bool,
+    },
+    CreatePolicy {
+        table: QualifiedName,
+        name: String,
+        policy: PolicyObject,
+    },
+    AlterPolicy {
+        table: QualifiedName,
+        name: String,
+        before: PolicyObject,
+        after: PolicyObject,
+    },
+    DropPolicy {
+        table: QualifiedName,
+        name: String,
+        before: PolicyObject,
+    },
+    Grant {
+        table: QualifiedName,
+        grants: Vec<Grant>,
+    },
+    /// Grants again what a revoke for the whole table takes from the columns as well.
+    Restore {
+        table: QualifiedName,
+        grants: Vec<Grant>,
+    },
+    Revoke {
+        table: QualifiedName,
+        grants: Vec<Grant>,
+    },
+    GrantUsage {
+        schema: String,
+        role: String,
+    },
+    RevokeUsage {
+        schema: String,
+        role: String,
+    },
+    AddCheck {
+        table: QualifiedName,
+        name: String,
+        check: String,
+    },
+    ReplaceCheck {
+        table: QualifiedName,
+        name: String,
+        check: String,
+    },
 }
 
 /// What the changes do to one role's access to one table.
@@ -78,7 +125,7 @@ fn stage(change: &Change) -> u8 {
         Change::AlterPolicy { .. } => 6,
         Change::DropPolicy { .. } => 7,
         Change::CreatePolicy { .. } => 8,
-        Change::GrantUsage { .. } | Change::Grant { .. } => 9,
+        Change::GrantUsage { .. } | Change::Grant { .. } | Change::Restore { .. } => 9,
     }
 }
 
@@ -156,7 +203,15 @@ fn table_changes(
     for grants in grouped(&missing) {
         changes.push(Change::Grant { table: name.clone(), grants });
     }
-    revoke_managed(name, &wanted.grants, found, catalog, changes);
+    let revoked = revoke_managed(name, &wanted.grants, found, catalog, changes);
+    let lost = |g: &&Grant| {
+        let whole = Grant { column: None, ..(*g).clone() };
+        g.column.is_some() && revoked.contains(&whole)
+    };
+    let restored = wanted.grants.intersection(&found.grants).filter(lost).cloned().collect();
+    for grants in grouped(&restored) {
+        changes.push(Change::Restore { table: name.clone(), grants });
+    }
     let foreign: BTreeSet<(&str, Privilege)> = found
         .grants
         .iter()
@@ -171,19 +226,20 @@ fn table_changes(
     }
 }
 
-/// Takes away every privilege of the policy's roles on `name` that is not in `wanted`.
+/// Takes away every privilege of the policy's roles on `name` that is not in `wanted`, and returns them.
 fn revoke_managed(
     name: &QualifiedName,
     wanted: &BTreeSet<Grant>,
     found: &TableObject,
     catalog: &State,
     changes: &mut Vec<Change>,
-) {
+) -> BTreeSet<Grant> {
     let excess: BTreeSet<Grant> =
         found.grants.difference(wanted).filter(|g| is_ours(&g.role, catalog)).cloned().collect();
     for grants in grouped(&excess) {
         changes.push(Change::Revoke { table: name.clone(), grants });
     }
+    excess
 }
 
 fn is_ours(role: &str, catalog: &State) -> bool {
@@ -203,9 +259,11 @@ impl Change {
     /// Whose access to which table this change moves, and which way.
     pub(crate) fn access(&self) -> (Direction, BTreeSet<String>, Option<&QualifiedName>) {
         match self {
-            Self::CreateRole { .. } | Self::AddCheck { .. } | Self::ReplaceCheck { .. } => {
-                (Direction::Neither, BTreeSet::new(), None)
-            }
+            Self::CreateRole { .. }
+            | Self::AddCheck { .. }
+            | Self::ReplaceCheck { .. }
+            | Self::Restore { .. }
+            | Self::GrantUsage { .. } => (Direction::Neither, BTreeSet::new(), None),
             Self::StripRole { role, .. } => (Direction::Narrows, BTreeSet::from([role.clone()]), None),
             Self::RowSecurity { table, .. } => {
                 (Direction::Narrows, BTreeSet::from([crate::sql::PUBLIC.to_owned()]), Some(table))
@@ -224,7 +282,6 @@ impl Change {
             }
             Self::Grant { table, grants } => (Direction::Widens, roles_of(grants), Some(table)),
             Self::Revoke { table, grants } => (Direction::Narrows, roles_of(grants), Some(table)),
-            Self::GrantUsage { role, .. } => (Direction::Neither, BTreeSet::from([role.clone()]), None),
             Self::RevokeUsage { role, .. } => (Direction::Narrows, BTreeSet::from([role.clone()]), None),
         }
     }

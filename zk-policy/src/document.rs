@@ -12,6 +12,12 @@ use serde::{Deserialize, Serialize};
 use crate::diagnostic::Diagnostics;
 use crate::source::Span;
 
+/// Words that are never names unless quoted, because a reader could take them for something else.
+const RESERVED: [&str; 15] = [
+    "policy", "role", "claim", "table", "persona", "where", "and", "or", "not", "in", "is", "exists", "null",
+    "true", "false",
+];
+
 /// A name with its place in the text. Two names are equal when they spell the same.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -250,6 +250,9 @@ fn statements(change: &Change, policy: &str) -> (String, Vec<String>) {
         Change::Grant { table, grants } => {
             (format!("grant {}", privilege_words(table, grants, "to")), vec![sql::grant(table, grants)])
         }
+        Change::Restore { table, grants } => {
+            (format!("keep {}", privilege_words(table, grants, "for")), vec![sql::grant(table, grants)])
+        }
         Change::Revoke { table, grants } => {
             (format!("revoke {}", privilege_words(table, grants, "from")), vec![sql::revoke(table, grants)])
         }

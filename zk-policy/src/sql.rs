@@ -5,7 +5,7 @@
 //! the `E''` form (PostgreSQL manual, sections 4.1.1 and 4.1.2).
 
 use crate::catalog::{Grant, PolicyObject, Privilege};
-use crate::document::{ClaimType, Command, Scalar};
+use crate::document::{ClaimType, Command};
 use crate::ir::{Floor, Operand, Predicate};
 use crate::schema::QualifiedName;
 
@@ -85,7 +85,6 @@ fn operand(operand: &Operand) -> String {
     match operand {
         Operand::Column(name) => ident(name),
         Operand::Claim { name, ty } => claim(name, ClaimType::One(*ty)),
-        Operand::Value { text, ty: ty @ (Scalar::Int8 | Scalar::Bool) } => format!("{text}::{}", ty.name()),
         Operand::Value { text, ty } => format!("{}::{}", literal(text), ty.name()),
     }
 }

@@ -53,7 +53,8 @@ pub(super) fn lex(source: &str, diagnostics: &mut Diagnostics) -> Vec<(Token, Sp
                         )
                         .help(format!("close it with `{first}` on the same line")),
                     );
-                    None
+                    // Stands in for what was meant, so that one mistake is reported once.
+                    Some(if first == '"' { Token::Quoted(String::new()) } else { Token::Text(String::new()) })
                 }
                 Some(text) if first == '"' => Some(Token::Quoted(text)),
                 Some(text) => Some(Token::Text(text)),
@@ -71,7 +72,7 @@ pub(super) fn lex(source: &str, diagnostics: &mut Diagnostics) -> Vec<(Token, Sp
                     format!("`{digits}` does not fit in 64 bits"),
                 ));
             }
-            value.map(Token::Int)
+            Some(Token::Int(value.unwrap_or_default()))
         } else if let Some(mark) = MARKS.iter().find(|mark| rest.starts_with(**mark)) {
             at += mark.len();
             Some(Token::Mark(if *mark == "!=" { "<>" } else { mark }))

@@ -2,8 +2,8 @@
 
 use super::lexer::{Token, lex};
 use super::{
-    Claim, ClaimType, ColumnRule, ColumnSet, Command, Document, Effect, Expr, Literal, Name, Op, Role, Rule,
-    Scalar, Table, TableName, Tenancy, Term,
+    Claim, ClaimType, ColumnRule, ColumnSet, Command, Document, Effect, Expr, Literal, Name, Op, RESERVED,
+    Role, Rule, Scalar, Table, TableName, Tenancy, Term,
 };
 use crate::diagnostic::{Code, Diagnostic, Diagnostics, suggestion};
 use crate::source::Span;
@@ -324,6 +324,13 @@ impl Parser {
 
     fn name(&mut self, what: &str) -> Parsed<Name> {
         match self.peek().clone() {
+            Token::Word(text) if RESERVED.contains(&text.as_str()) => {
+                let message = format!("expected {what}, found the word `{text}`");
+                let help = format!("to name something so, quote it: `\"{text}\"`");
+                self.diagnostics
+                    .push(Diagnostic::new(Code::Syntax, self.span(), message).label("here").help(help));
+                Err(Reported)
+            }
             Token::Word(text) | Token::Quoted(text) => {
                 let name = Name::new(text, self.span());
                 self.at += 1;

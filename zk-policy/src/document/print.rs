@@ -3,7 +3,8 @@
 use std::fmt;
 
 use super::{
-    ClaimType, ColumnRule, ColumnSet, Command, Document, Effect, Expr, Name, Rule, Table, Tenancy, Term,
+    ClaimType, ColumnRule, ColumnSet, Command, Document, Effect, Expr, Name, RESERVED, Rule, Table, Tenancy,
+    Term,
 };
 
 impl fmt::Display for Document {
@@ -118,13 +119,6 @@ impl fmt::Display for Term {
     }
 }
 
-/// Words that a bare name must not be, because a condition or statement would read them otherwise.
-const RESERVED: [&str; 27] = [
-    "policy", "role", "includes", "claim", "table", "persona", "tenant", "shared", "critical", "allow",
-    "deny", "columns", "mask", "select", "insert", "update", "delete", "where", "only", "all", "except",
-    "and", "or", "not", "in", "is", "exists",
-];
-
 struct Bare<'a>(&'a Name);
 
 impl fmt::Display for Bare<'_> {
@@ -132,8 +126,7 @@ impl fmt::Display for Bare<'_> {
         let text = self.0.as_str();
         let plain = text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
             && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
-            && !RESERVED.contains(&text)
-            && !["null", "true", "false"].contains(&text);
+            && !RESERVED.contains(&text);
         if plain { f.write_str(text) } else { write!(f, "\"{}\"", text.replace('"', "\"\"")) }
     }
 }

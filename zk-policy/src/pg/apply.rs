@@ -5,11 +5,13 @@ use std::time::Duration;
 use tokio_postgres::{Client, Transaction};
 
 use super::{Error, ErrorKind, check_version, read};
-use crate::diff::diff;
 use crate::plan::{Accepted, Plan};
 
 /// The key of the advisory lock that an apply holds: `zkpolicy` in ASCII.
 const LOCK: i64 = 0x7a6b_706f_6c69_6379;
+
+/// How many steps an error names.
+const NAMED: usize = 3;
 
 /// How patiently a plan is applied.
 #[derive(Debug, Clone)]
@@ -71,11 +73,13 @@ async fn attempt_apply(client: &mut Client, plan: &Plan, config: &ApplyConfig) -
         transaction.batch_execute(statement).await?;
     }
     let after = read::catalog(&transaction, &plan.policy, &plan.desired).await?;
-    let (left, _) = diff(&plan.desired, &after);
+    let left = Plan::new(&plan.policy, plan.desired.clone(), &after);
     if !left.is_empty() {
+        let left: Vec<&str> = left.steps.iter().map(|step| step.summary.as_str()).take(NAMED).collect();
         let message = format!(
-            "{} changes did not take effect, so nothing was kept; the connected role may not own what must change",
-            left.len()
+            "the server accepted the plan but did not carry all of it out, so nothing was kept; the connected role \
+             may not own what these concern: {}",
+            left.join("; ")
         );
         return Err(Error::new(ErrorKind::Unverified, message));
     }

@@ -1,0 +1,409 @@
+//! The policy on a real server: what it shows, what it refuses, and what planning and applying promise.
+#![cfg(feature = "postgres")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::time::Duration;
+
+use testkit::Database;
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+use zk_policy::pg::{self, ApplyConfig, ErrorKind, Session};
+use zk_policy::{AccessEffect, Consent, Document, Plan, Policy, check};
+
+const T1: &str = "11111111-1111-4111-8111-111111111111";
+const T2: &str = "22222222-2222-4222-8222-222222222222";
+const ANN: &str = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa";
+const BOB: &str = "bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb";
+
+const RULES: &str = "
+  role agent
+  role manager includes agent
+  claim tenant: uuid
+  claim user: uuid
+  claim regions: text[]
+  table customers {
+    tenant tenant_id = claim.tenant
+    critical ssn
+    allow agent select where owner_id = claim.user or region in claim.regions
+    allow agent insert, update where owner_id = claim.user
+    allow manager select, insert, update, delete
+    deny manager delete where legal_hold
+    columns agent select, insert all except credit_limit
+    columns agent update only phone, ssn
+  }
+  table countries { shared  allow agent select }
+";
+
+/// A database with an owner that is not a superuser, two tenants and six customers.
+struct Crm {
+    database: Database,
+    owner: Client,
+    name: String,
+}
+
+impl Crm {
+    async fn create() -> Self {
+        let database = Database::create().await.unwrap();
+        let name = testkit::unique_name("p");
+        let owner = format!("{name}_owner");
+        database
+            .execute(&format!(
+                "CREATE ROLE {owner} LOGIN CREATEROLE PASSWORD 'owner'; ALTER DATABASE {} OWNER TO {owner}",
+                database.name()
+            ))
+            .await
+            .unwrap();
+        let owner = database.connect_as(&owner, "owner").await.unwrap();
+        owner
+            .batch_execute(&format!(
+                "CREATE TABLE countries (code text PRIMARY KEY);
+                 INSERT INTO countries VALUES ('de'), ('eg');
+                 CREATE TABLE customers (id int8 PRIMARY KEY, tenant_id uuid NOT NULL, owner_id uuid, region text,
+                   phone text, credit_limit numeric, legal_hold bool, ssn bytea);
+                 INSERT INTO customers VALUES
+                   (1, '{T1}', '{ANN}', 'north', '1', 10, false), (2, '{T1}', '{BOB}', 'south', '2', 20, true),
+                   (3, '{T1}', NULL, NULL, '3', 30, NULL), (4, '{T2}', '{ANN}', 'north', '4', 40, false),
+                   (5, '{T2}', '{BOB}', 'south', '5', 50, false), (6, '{T2}', NULL, 'north', '6', 60, true)"
+            ))
+            .await
+            .unwrap();
+        Self { database, owner, name }
+    }
+
+    fn text(&self, rules: &str) -> String {
+        format!("policy {}\n{rules}", self.name)
+    }
+
+    async fn policy(&self, rules: &str) -> Policy {
+        let document = Document::parse(&self.text(rules)).unwrap();
+        check(&document, &pg::read_schema(&self.owner).await.unwrap()).unwrap()
+    }
+
+    async fn plan(&mut self, rules: &str) -> Plan {
+        let policy = self.policy(rules).await;
+        pg::plan(&mut self.owner, &policy).await.unwrap()
+    }
+
+    async fn apply(&mut self, rules: &str) -> Plan {
+        let plan = self.plan(rules).await;
+        let accepted = plan.clone().accept(Consent::Widening).unwrap();
+        pg::apply(&mut self.owner, accepted, &ApplyConfig::default()).await.unwrap();
+        plan
+    }
+
+    /// A connection of a login that may act as `role`, and has done so.
+    async fn act(&self, role: &str) -> Client {
+        let login = testkit::unique_name("svc");
+        let script = format!(
+            "CREATE ROLE {login} LOGIN NOINHERIT PASSWORD 'x'; GRANT {}_{role} TO {login}",
+            self.name
+        );
+        self.database.execute(&script).await.unwrap();
+        let client = self.database.connect_as(&login, "x").await.unwrap();
+        self.session(role).enter(&client).await.unwrap();
+        client
+    }
+
+    fn session(&self, role: &str) -> Session {
+        let document = Document::parse(&self.text(RULES)).unwrap();
+        Session::new(&document, role).unwrap()
+    }
+
+    fn of(&self, role: &str, tenant: &str, user: &str) -> Session {
+        self.session(role).claim("tenant", tenant).unwrap().claim("user", user).unwrap()
+    }
+}
+
+/// Runs one statement in the session and says what came of it: the ids it returned, or the SQLSTATE.
+async fn run(client: &mut Client, session: &Session, statement: &str) -> Result<Vec<i64>, SqlState> {
+    let transaction = session.begin(client).await.unwrap();
+    match transaction.query(statement, &[]).await {
+        Ok(rows) => {
+            transaction.commit().await.unwrap();
+            Ok(rows.iter().map(|row| row.get(0)).collect())
+        }
+        Err(error) => Err(error.code().unwrap().clone()),
+    }
+}
+
+const DENIED: Result<Vec<i64>, SqlState> = Err(SqlState::INSUFFICIENT_PRIVILEGE);
+
+#[tokio::test]
+async fn plan_is_empty_after_apply() {
+    let mut crm = Crm::create().await;
+    assert!(!crm.apply(RULES).await.is_empty());
+    let again = crm.plan(RULES).await;
+    assert!(again.is_empty() && again.drift.is_empty(), "{again}");
+}
+
+#[tokio::test]
+async fn rows_and_columns_are_guarded() {
+    let mut crm = Crm::create().await;
+    crm.apply(RULES).await;
+    let mut agent = crm.act("agent").await;
+    let ann = crm.of("agent", T1, ANN);
+    let ids = "SELECT id FROM customers ORDER BY id";
+    assert_eq!(run(&mut agent, &ann, ids).await, Ok(vec![1]));
+    let regional = ann.clone().claim("regions", ["south", "x"].as_slice()).unwrap();
+    assert_eq!(run(&mut agent, &regional, ids).await, Ok(vec![1, 2]));
+    assert_eq!(
+        run(&mut agent, &crm.session("agent"), ids).await,
+        Ok(vec![]),
+        "without claims there is nothing"
+    );
+    assert_eq!(run(&mut agent, &ann, ids).await, Ok(vec![1]), "claims end with their transaction");
+
+    assert_eq!(run(&mut agent, &ann, "SELECT id FROM customers WHERE credit_limit > 0").await, DENIED);
+    assert_eq!(run(&mut agent, &ann, "SELECT * FROM customers").await, DENIED);
+    assert_eq!(run(&mut agent, &ann, "UPDATE customers SET region = 'x' RETURNING id").await, DENIED);
+    assert_eq!(run(&mut agent, &ann, "DELETE FROM customers RETURNING id").await, DENIED);
+    assert_eq!(run(&mut agent, &ann, "UPDATE customers SET phone = '0' RETURNING id").await, Ok(vec![1]));
+    let foreign =
+        format!("INSERT INTO customers (id, tenant_id, owner_id) VALUES (9, '{T2}', '{ANN}') RETURNING id");
+    assert_eq!(run(&mut agent, &ann, &foreign).await, DENIED);
+    let own =
+        format!("INSERT INTO customers (id, tenant_id, owner_id) VALUES (9, '{T1}', '{ANN}') RETURNING id");
+    assert_eq!(run(&mut agent, &ann, &own).await, Ok(vec![9]));
+    assert_eq!(run(&mut agent, &ann, "SELECT count(*) FROM countries").await, Ok(vec![2]));
+
+    let mut manager = crm.act("manager").await;
+    let bob = crm.of("manager", T1, BOB);
+    assert_eq!(run(&mut manager, &bob, ids).await, Ok(vec![1, 2, 3, 9]));
+    let moved = format!("UPDATE customers SET tenant_id = '{T2}' WHERE id = 1 RETURNING id");
+    assert_eq!(run(&mut manager, &bob, &moved).await, DENIED, "a row does not change its tenant");
+    let held = "DELETE FROM customers WHERE id IN (2, 3) RETURNING id";
+    assert_eq!(run(&mut manager, &bob, held).await, Ok(vec![]), "deny holds unless it is certainly false");
+    assert_eq!(run(&mut manager, &bob, "DELETE FROM customers WHERE id = 1 RETURNING id").await, Ok(vec![1]));
+}
+
+#[tokio::test]
+async fn the_owner_is_bound_as_well() {
+    let mut crm = Crm::create().await;
+    crm.apply(RULES).await;
+    let rows = crm.owner.query("SELECT id FROM customers", &[]).await.unwrap();
+    assert!(rows.is_empty(), "row-level security is forced");
+}
+
+#[tokio::test]
+async fn a_critical_column_takes_sealed_bytes_only() {
+    let mut crm = Crm::create().await;
+    crm.apply(RULES).await;
+    let mut agent = crm.act("agent").await;
+    let ann = crm.of("agent", T1, ANN);
+    let write = |bytes: &str| format!("UPDATE customers SET ssn = {bytes} RETURNING id");
+    let refused = Err(SqlState::CHECK_VIOLATION);
+    for bytes in
+        ["'123-45-6789'", "''", "decode(repeat('41', 80), 'hex')", "decode('01' || repeat('41', 55), 'hex')"]
+    {
+        assert_eq!(run(&mut agent, &ann, &write(bytes)).await, refused, "{bytes}");
+    }
+    for bytes in
+        ["NULL", "decode('01' || repeat('41', 56), 'hex')", "decode('02' || repeat('41', 90), 'hex')"]
+    {
+        assert_eq!(run(&mut agent, &ann, &write(bytes)).await, Ok(vec![1]), "{bytes}");
+    }
+}
+
+#[tokio::test]
+async fn a_malformed_claim_fails_closed() {
+    let mut crm = Crm::create().await;
+    crm.apply(RULES).await;
+    let agent = crm.act("agent").await;
+    agent.batch_execute("SELECT set_config('zk.tenant', 'x'' OR true --', false)").await.unwrap();
+    let error = agent.query("SELECT id FROM customers", &[]).await.unwrap_err();
+    assert_eq!(error.code(), Some(&SqlState::INVALID_TEXT_REPRESENTATION));
+    assert!(crm.session("agent").claim("tenant", "x' OR true --").is_err());
+    assert!(crm.session("agent").claim("colour", "red").is_err());
+}
+
+#[tokio::test]
+async fn a_changed_rule_is_the_whole_plan_and_says_which_way_it_goes() {
+    let mut crm = Crm::create().await;
+    crm.apply(RULES).await;
+    let role = format!("{}_agent", crm.name);
+
+    let wider =
+        RULES.replace("where owner_id = claim.user or", "where owner_id = claim.user or score_less or");
+    let wider = wider.replace("score_less", "legal_hold");
+    let plan = crm.plan(&wider).await;
+    assert_eq!(plan.steps.len(), 1, "{plan}");
+    let access = plan.steps[0].access.as_ref().unwrap();
+    assert_eq!((access.effect, access.roles.contains(&role)), (AccessEffect::Widens, true));
+    assert!(plan.clone().accept(Consent::NarrowingOnly).is_err());
+
+    let narrower = RULES
+        .replace("where owner_id = claim.user or region in claim.regions", "where owner_id = claim.user");
+    let plan = crm.plan(&narrower).await;
+    assert_eq!(plan.steps.len(), 1, "{plan}");
+    assert_eq!(plan.steps[0].access.as_ref().unwrap().effect, AccessEffect::Narrows);
+    let accepted = plan.accept(Consent::NarrowingOnly).unwrap();
+    pg::apply(&mut crm.owner, accepted, &ApplyConfig::default()).await.unwrap();
+    assert!(crm.plan(&narrower).await.is_empty());
+
+    let fewer = narrower.replace("columns agent update only phone, ssn", "columns agent update only phone");
+    let plan = crm.plan(&fewer).await;
+    assert_eq!(plan.steps.len(), 1, "{plan}");
+    assert_eq!(plan.steps[0].access.as_ref().unwrap().effect, AccessEffect::Narrows);
+}
+
+/// Every way to weaken an applied policy by hand is planned back, or reported when it is not the policy's own.
+#[tokio::test]
+async fn tampering_is_planned_back_or_reported() {
+    let mut crm = Crm::create().await;
+    crm.apply(RULES).await;
+    let p = crm.name.clone();
+    let ours = [
+        "ALTER TABLE customers NO FORCE ROW LEVEL SECURITY".to_owned(),
+        "ALTER TABLE customers DISABLE ROW LEVEL SECURITY".to_owned(),
+        "DROP POLICY zk_floor ON customers".to_owned(),
+        "ALTER POLICY zk_floor ON customers USING (true)".to_owned(),
+        "ALTER POLICY zk_agent_update ON customers WITH CHECK (true)".to_owned(),
+        "ALTER POLICY zk_agent_select ON customers TO PUBLIC".to_owned(),
+        "DROP POLICY zk_manager_delete_deny ON customers".to_owned(),
+        "CREATE POLICY zk_more ON customers TO PUBLIC USING (true)".to_owned(),
+        "ALTER TABLE customers DROP CONSTRAINT zk_sealed_ssn".to_owned(),
+        format!("GRANT SELECT (credit_limit) ON customers TO {p}_agent"),
+        format!("GRANT ALL ON customers TO {p}_agent"),
+        format!("REVOKE SELECT (id) ON customers FROM {p}_manager"),
+        format!("ALTER ROLE {p}_agent LOGIN CREATEDB"),
+    ];
+    for tampering in ours {
+        crm.owner.batch_execute(&tampering).await.unwrap_or_else(|e| panic!("{tampering}: {e:?}"));
+        assert!(!crm.plan(RULES).await.is_empty(), "{tampering}");
+        crm.apply(RULES).await;
+        assert!(crm.plan(RULES).await.is_empty(), "{tampering}");
+    }
+    let others = [
+        "CREATE POLICY guests ON customers FOR SELECT TO PUBLIC USING (true)".to_owned(),
+        "GRANT SELECT ON customers TO PUBLIC".to_owned(),
+        format!("GRANT {p}_manager TO {p}_agent"),
+    ];
+    for (count, tampering) in others.iter().enumerate() {
+        crm.owner.batch_execute(tampering).await.unwrap();
+        let plan = crm.plan(RULES).await;
+        assert_eq!((plan.steps.len(), plan.drift.len()), (0, count + 1), "{tampering}\n{plan}");
+    }
+}
+
+#[tokio::test]
+async fn a_table_taken_out_of_the_policy_keeps_no_grant() {
+    let mut crm = Crm::create().await;
+    crm.apply(RULES).await;
+    let without = RULES.split_once("table countries").unwrap().0.to_owned();
+    let plan = crm.apply(&without).await;
+    assert!(
+        plan.steps.iter().all(|s| s.access.as_ref().is_some_and(|a| a.effect == AccessEffect::Narrows)),
+        "{plan}"
+    );
+    let mut agent = crm.act("agent").await;
+    let session = crm.of("agent", T1, ANN);
+    assert_eq!(run(&mut agent, &session, "SELECT count(*) FROM countries").await, DENIED);
+}
+
+#[tokio::test]
+async fn a_plan_for_another_state_is_refused() {
+    let mut crm = Crm::create().await;
+    let stale = crm.plan(RULES).await.accept(Consent::Widening).unwrap();
+    crm.apply(RULES).await;
+    let error = pg::apply(&mut crm.owner, stale, &ApplyConfig::default()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Changed, "{error}");
+}
+
+#[tokio::test]
+async fn of_two_applies_one_wins_and_one_is_told() {
+    let mut crm = Crm::create().await;
+    let plan = crm.plan(RULES).await;
+    let mut other = crm.database.connect().await.unwrap();
+    // The superuser stands for the other deployer: it holds the lock that an apply takes.
+    let blocker = other.transaction().await.unwrap();
+    blocker.execute("SELECT pg_advisory_xact_lock(8821267918997775225)", &[]).await.unwrap();
+    let accepted = plan.clone().accept(Consent::Widening).unwrap();
+    let error = pg::apply(&mut crm.owner, accepted, &ApplyConfig::default()).await.unwrap_err();
+    assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Busy, true), "{error}");
+    blocker.rollback().await.unwrap();
+    let accepted = plan.accept(Consent::Widening).unwrap();
+    pg::apply(&mut crm.owner, accepted, &ApplyConfig::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_locked_table_is_waited_for_and_then_given_up() {
+    let mut crm = Crm::create().await;
+    let plan = crm.plan(RULES).await;
+    let mut other = crm.database.connect().await.unwrap();
+    let reader = other.transaction().await.unwrap();
+    reader.execute("SELECT FROM customers", &[]).await.unwrap();
+    let mut config = ApplyConfig::default();
+    (config.lock_timeout, config.attempts) = (Duration::from_millis(50), 2);
+    let accepted = plan.accept(Consent::Widening).unwrap();
+    let error = pg::apply(&mut crm.owner, accepted, &config).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Locked, "{error}");
+    reader.rollback().await.unwrap();
+    assert!(!crm.apply(RULES).await.is_empty(), "nothing was changed before");
+}
+
+/// Values that were there before the column became critical stop the apply, and nothing of it stays.
+#[tokio::test]
+async fn an_apply_that_cannot_finish_changes_nothing() {
+    let mut crm = Crm::create().await;
+    crm.owner.batch_execute("UPDATE customers SET ssn = 'plain' WHERE id = 1").await.unwrap();
+    let before = crm.plan(RULES).await;
+    let accepted = before.clone().accept(Consent::Widening).unwrap();
+    let error = pg::apply(&mut crm.owner, accepted, &ApplyConfig::default()).await.unwrap_err();
+    assert!(error.to_string().contains("not sealed"), "{error}");
+    assert_eq!(crm.plan(RULES).await.against, before.against);
+}
+
+#[tokio::test]
+async fn who_may_not_apply_is_told_and_changes_nothing() {
+    let mut crm = Crm::create().await;
+    let plan = crm.plan(RULES).await;
+    let login = testkit::unique_name("weak");
+    let script =
+        format!("CREATE ROLE {login} LOGIN PASSWORD 'x'; GRANT SELECT ON customers, countries TO {login}");
+    crm.database.execute(&script).await.unwrap();
+    let mut weak = crm.database.connect_as(&login, "x").await.unwrap();
+    let policy = crm.policy(RULES).await;
+    let plan_of_weak = pg::plan(&mut weak, &policy).await.unwrap();
+    let accepted = plan_of_weak.accept(Consent::Widening).unwrap();
+    let error = pg::apply(&mut weak, accepted, &ApplyConfig::default()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+    assert_eq!(crm.plan(RULES).await.steps.len(), plan.steps.len());
+}
+
+#[tokio::test]
+async fn a_table_that_is_gone_is_named() {
+    let mut crm = Crm::create().await;
+    let policy = crm.policy(RULES).await;
+    crm.owner.batch_execute("DROP TABLE countries").await.unwrap();
+    let error = pg::plan(&mut crm.owner, &policy).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::MissingTable);
+    assert!(error.to_string().contains("public.countries"), "{error}");
+}
+
+/// Names that try to leave their quotes, through every statement that carries them.
+#[tokio::test]
+async fn odd_names_stay_names() {
+    let mut crm = Crm::create().await;
+    crm.owner
+        .batch_execute(
+            r#"CREATE SCHEMA "s"; DROP SCHEMA s; CREATE SCHEMA "x""; DROP TABLE customers; --";
+               CREATE TABLE "x""; DROP TABLE customers; --"."T'able" ("Ten""ant" uuid NOT NULL, "select" text, "c""c" bytea)"#,
+        )
+        .await
+        .unwrap();
+    let rules = r#"
+        role "A""; --" role b
+        claim tenant: uuid
+        table "x""; DROP TABLE customers; --"."T'able" {
+          tenant "Ten""ant" = claim.tenant
+          critical "c""c"
+          allow "A""; --" select, insert, update, delete where "select" in ('it''s', '\', '"')
+          deny b update where "select" = 'a\'' OR true --'
+          allow b update
+        }"#;
+    crm.apply(rules).await;
+    let again = crm.plan(rules).await;
+    assert!(again.is_empty(), "{again}");
+    let rows = crm.owner.query("SELECT count(*) FROM customers", &[]).await.unwrap();
+    assert_eq!(rows[0].get::<_, i64>(0), 6, "the table that names tried to drop is there");
+}
