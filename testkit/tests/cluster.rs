@@ -155,7 +155,7 @@ async fn a_pool_and_both_urls_connect() {
 
     let config: tokio_postgres::Config = database.url().parse().unwrap();
     assert_eq!(config.get_ssl_mode(), SslMode::Require);
-    config.connect(database.tls()).await.unwrap();
+    drop(config.connect(database.tls()).await.unwrap());
 }
 
 #[tokio::test]
