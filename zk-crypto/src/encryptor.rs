@@ -38,11 +38,7 @@ impl Encryptor {
     /// # Errors
     ///
     /// [`ErrorKind::Corrupt`] when the ciphers of this build fail the check.
-    pub fn new(
-        kms: Arc<dyn Kms>,
-        store: Arc<dyn KeyStore>,
-        config: EncryptorConfig,
-    ) -> Result<Self, Error> {
+    pub fn new(kms: Arc<dyn Kms>, store: Arc<dyn KeyStore>, config: EncryptorConfig) -> Result<Self, Error> {
         suite::known_answers()?;
         let cache = Cache::new(config.max_entries);
         Ok(Self { kms, store, config, cache })
@@ -83,11 +79,7 @@ impl Encryptor {
     /// # Errors
     ///
     /// As [`Encryptor::seal`]; on the first failure nothing is returned.
-    pub async fn seal_many(
-        &self,
-        scope: &Scope,
-        values: &[(Context, &[u8])],
-    ) -> Result<Vec<Sealed>, Error> {
+    pub async fn seal_many(&self, scope: &Scope, values: &[(Context, &[u8])]) -> Result<Vec<Sealed>, Error> {
         let mut sealer = self.sealer(scope).await?;
         let mut sealed = Vec::with_capacity(values.len());
         for (context, plaintext) in values {
@@ -144,7 +136,10 @@ impl Encryptor {
             })
             .await?;
         if entry.key.scope != *scope {
-            return Err(Error::new(ErrorKind::Corrupt, format!("the key store gave `{scope}` another scope's key")));
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                format!("the key store gave `{scope}` another scope's key"),
+            ));
         }
         Ok(Sealer::new(entry, self.config.suite, Arc::clone(&self.config.clock)))
     }
@@ -176,7 +171,10 @@ impl Encryptor {
                 return Err(Error::new(ErrorKind::Disabled, format!("data key {} is disabled", record.id)));
             }
             _ => {
-                return Err(Error::new(ErrorKind::Destroyed, format!("data key {} was destroyed", record.id)));
+                return Err(Error::new(
+                    ErrorKind::Destroyed,
+                    format!("data key {} was destroyed", record.id),
+                ));
             }
         };
         // Taken before the call, so that a slow KMS shortens the time in the cache instead of extending it.

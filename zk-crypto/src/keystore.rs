@@ -11,6 +11,8 @@ use zk_kms::WrappedKey;
 
 pub use self::memory::MemoryKeyStore;
 #[cfg(feature = "postgres")]
+pub(crate) use self::postgres::failed;
+#[cfg(feature = "postgres")]
 pub use self::postgres::{Access, PostgresKeyStore};
 use crate::{Error, ErrorKind, KeyId, Scope};
 
@@ -115,7 +117,13 @@ pub enum KeyState {
 impl KeyRecord {
     /// Makes the record of a new, active key.
     #[must_use]
-    pub fn new(id: KeyId, scope: Scope, generation: u32, wrapped: WrappedKey, created_at: SystemTime) -> Self {
+    pub fn new(
+        id: KeyId,
+        scope: Scope,
+        generation: u32,
+        wrapped: WrappedKey,
+        created_at: SystemTime,
+    ) -> Self {
         Self { id, scope, generation, wrapped: Some(wrapped), state: KeyState::Active, created_at }
     }
 }
@@ -135,7 +143,9 @@ impl KeyState {
     /// Reads what [`KeyState::as_str`] wrote.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Active, Self::Retiring, Self::Disabled, Self::Destroyed].into_iter().find(|s| s.as_str() == text)
+        [Self::Active, Self::Retiring, Self::Disabled, Self::Destroyed]
+            .into_iter()
+            .find(|s| s.as_str() == text)
     }
 }
 

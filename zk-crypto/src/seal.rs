@@ -39,7 +39,10 @@ impl Sealer {
         if !self.entry.take(plaintext.len(), now) {
             return Err(Error::new(
                 ErrorKind::NoKey,
-                format!("this sealer of `{}` has reached its end; ask Encryptor::sealer for another", self.scope()),
+                format!(
+                    "this sealer of `{}` has reached its end; ask Encryptor::sealer for another",
+                    self.scope()
+                ),
             ));
         }
         seal(&self.entry.key, self.suite, context, plaintext, now)

@@ -103,7 +103,8 @@ fn known_xaes() -> Option<bool> {
 
 /// draft-irtf-cfrg-xchacha-03, appendix A.3.1.
 fn known_xchacha() -> Option<bool> {
-    const TEXT: &[u8] = b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, \
+    const TEXT: &[u8] =
+        b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, \
         sunscreen would be it.";
     const AAD: &[u8] = b"\x50\x51\x52\x53\xc0\xc1\xc2\xc3\xc4\xc5\xc6\xc7";
     const START: &[u8] = b"\xbd\x6d\x17\x9d\x3e\x83\xd4\x3b\x95\x76\x57\x94\x93\xc0\xe9\x39";

@@ -59,7 +59,8 @@ impl Encryptor {
     pub async fn rotate_key(&self, scope: &Scope) -> Result<KeyId, Error> {
         let records = self.store.list(Some(scope)).await?;
         let newest = records.iter().map(|r| r.generation).max().ok_or_else(|| no_key(scope))?;
-        let next = newest.checked_add(1).ok_or_else(|| Error::invalid("the scope has no more generations"))?;
+        let next =
+            newest.checked_add(1).ok_or_else(|| Error::invalid("the scope has no more generations"))?;
         self.insert_key(scope, next).await
     }
 
@@ -95,7 +96,10 @@ impl Encryptor {
     {
         let status = self.kms.status().await.map_err(|e| Error::kms("cannot rewrap keys", e))?;
         let records = self.store.list(None).await?;
-        let mut done = Rewrapped { total: records.iter().filter(|r| r.wrapped.is_some()).count(), ..Rewrapped::default() };
+        let mut done = Rewrapped {
+            total: records.iter().filter(|r| r.wrapped.is_some()).count(),
+            ..Rewrapped::default()
+        };
         for record in &records {
             let Some(wrapped) = &record.wrapped else { continue };
             if wrapped.uri() != self.kms.uri() {
@@ -105,7 +109,8 @@ impl Encryptor {
             } else {
                 let context = wrapping_context(&record.scope, record.generation, record.id)?;
                 let again = self.kms.rewrap_key(wrapped, &context, &context).await;
-                let again = again.map_err(|e| Error::kms(&format!("cannot rewrap data key {}", record.id), e))?;
+                let again =
+                    again.map_err(|e| Error::kms(&format!("cannot rewrap data key {}", record.id), e))?;
                 match self.store.replace_wrapped(record.id, wrapped, &again).await {
                     Ok(()) => done.rewrapped += 1,
                     Err(error) if error.kind() == ErrorKind::Conflict => done.conflicts += 1,
@@ -175,6 +180,18 @@ impl Encryptor {
                 destroyed += 1;
             }
         }
+    }
+
+    /// Forgets the active key of a scope if it is another one than `active`.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn expect_active(&self, scope: &Scope, active: KeyId) {
+        self.cache.forget(|wanted, key| *wanted == Wanted::Active(scope.clone()) && key.id != active);
+    }
+
+    /// The time of this encryptor's clock.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn elapsed(&self) -> std::time::Duration {
+        self.config.clock.elapsed()
     }
 
     async fn insert_key(&self, scope: &Scope, generation: u32) -> Result<KeyId, Error> {

@@ -52,10 +52,7 @@ fn accumulated_vectors_of_xaes() {
     }
     let mut sum = [0; 32];
     hash.finalize_xof().read(&mut sum);
-    assert_eq!(
-        HEXLOWER.encode(&sum),
-        "e6b9edf2df6cec60c8cbd864e2211b597fb69a529160cd040d56c0c210081939"
-    );
+    assert_eq!(HEXLOWER.encode(&sum), "e6b9edf2df6cec60c8cbd864e2211b597fb69a529160cd040d56c0c210081939");
 }
 
 /// SPEC.md, section 3: these bytes must never change, or stored data is lost.
@@ -65,5 +62,12 @@ fn derived_keys_stay_the_same() {
     let id = crate::KeyId::of(&key).unwrap().to_string();
     let first = HEXLOWER.encode(&*sealing_key(&key, Suite::Xaes256Gcm).unwrap());
     let second = HEXLOWER.encode(&*sealing_key(&key, Suite::XChaCha20Poly1305).unwrap());
-    assert_eq!([id, first, second], ["9374c5fd623939e31bffadd84741c9d3", "66b6af9efb1e3d285bd85e3fc16715397e2d1ae24d2f381b423ce6b0a7593699", "db6efcea7ff5e9c9021ac896e4493fbb9aa0515f06d4f2b8ea17409ef47c5713"]);
+    assert_eq!(
+        [id, first, second],
+        [
+            "9374c5fd623939e31bffadd84741c9d3",
+            "66b6af9efb1e3d285bd85e3fc16715397e2d1ae24d2f381b423ce6b0a7593699",
+            "db6efcea7ff5e9c9021ac896e4493fbb9aa0515f06d4f2b8ea17409ef47c5713"
+        ]
+    );
 }

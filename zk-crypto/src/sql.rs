@@ -1,0 +1,107 @@
+//! The only place that puts names into SQL text. Values always travel as parameters.
+
+use postgres_protocol::escape::escape_identifier;
+
+/// The tables of this crate: schema, table, and the index that allows one active key for each scope.
+///
+/// One string is one implicit transaction; the advisory lock makes two installations wait for each other, which
+/// `IF NOT EXISTS` alone does not.
+pub(crate) const INSTALL: &str = "
+SELECT pg_catalog.pg_advisory_xact_lock(8821372093744100771);
+CREATE SCHEMA IF NOT EXISTS zk;
+CREATE TABLE IF NOT EXISTS zk.data_keys (
+    id          bytea       PRIMARY KEY CHECK (octet_length(id) = 16),
+    scope       text        NOT NULL CHECK (octet_length(scope) BETWEEN 1 AND 200),
+    generation  bigint      NOT NULL CHECK (generation BETWEEN 1 AND 4294967295),
+    kek_uri     text        NOT NULL,
+    kek_version text        NOT NULL,
+    wrapped     bytea       CHECK (octet_length(wrapped) <= 8192),
+    state       text        NOT NULL CHECK (state IN ('active', 'retiring', 'disabled', 'destroyed')),
+    created_at  timestamptz NOT NULL,
+    UNIQUE (scope, generation),
+    CHECK ((state = 'destroyed') = (wrapped IS NULL))
+);
+CREATE UNIQUE INDEX IF NOT EXISTS data_keys_one_active ON zk.data_keys (scope) WHERE state = 'active';
+REVOKE ALL ON zk.data_keys FROM PUBLIC;
+";
+
+/// Gives a role what it needs on the key table.
+pub(crate) fn grant(role: &str, write: bool) -> String {
+    let role = escape_identifier(role);
+    let rights = if write { "SELECT, INSERT, UPDATE" } else { "SELECT" };
+    format!("GRANT USAGE ON SCHEMA zk TO {role}; GRANT {rights} ON zk.data_keys TO {role}")
+}
+
+/// The statements that seal a column again.
+pub(crate) struct Column {
+    table: String,
+    key: String,
+    sealed: String,
+}
+
+impl Column {
+    pub(crate) fn new((schema, table): (&str, &str), key: &str, sealed: &str) -> Self {
+        Self {
+            table: format!("{}.{}", escape_identifier(schema), escape_identifier(table)),
+            key: escape_identifier(key),
+            sealed: escape_identifier(sealed),
+        }
+    }
+
+    /// The quoted table, also as a parameter of `to_regclass`.
+    pub(crate) fn table(&self) -> &str {
+        &self.table
+    }
+
+    /// `$1`: the ids of old keys. Rows for each of them.
+    pub(crate) fn count(&self) -> String {
+        let Self { table, key: _, sealed } = self;
+        format!(
+            "SELECT pg_catalog.substr({sealed}, 2, 16), pg_catalog.count(*) FROM {table} \
+             WHERE pg_catalog.substr({sealed}, 2, 16) = ANY ($1) GROUP BY 1"
+        )
+    }
+
+    /// `$1`: the ids of old keys, `$2`: how many rows. Key as text and sealed value, locked.
+    pub(crate) fn batch(&self, skip_locked: bool) -> String {
+        let Self { table, key, sealed } = self;
+        let skip = if skip_locked { " SKIP LOCKED" } else { "" };
+        format!(
+            "SELECT {key}::text, {sealed} FROM {table} WHERE pg_catalog.substr({sealed}, 2, 16) = ANY ($1) \
+             ORDER BY {key} LIMIT $2 FOR UPDATE{skip}"
+        )
+    }
+
+    /// `$1`: keys as text, `$2`: old values, `$3`: new values. `key_type` is what the catalog printed for the column.
+    pub(crate) fn swap(&self, key_type: &str) -> String {
+        let Self { table, key, sealed } = self;
+        // The key is cast, not the column, so that the primary key's index serves.
+        format!(
+            "UPDATE {table} AS target SET {sealed} = swap.new \
+             FROM pg_catalog.unnest($1::text[], $2::bytea[], $3::bytea[]) AS swap (key, old, new) \
+             WHERE target.{key} = swap.key::{key_type} AND target.{sealed} = swap.old"
+        )
+    }
+}
+
+/// `$1`: quoted table, `$2`: column. The column's type, quoted by the catalog.
+pub(crate) const COLUMN_TYPE: &str = "
+SELECT pg_catalog.format_type(atttypid, -1) FROM pg_catalog.pg_attribute
+WHERE attrelid = pg_catalog.to_regclass($1) AND attname = $2::text AND attnum > 0 AND NOT attisdropped";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_leave_their_quotes() {
+        let evil = r#"a"; DROP TABLE b; --"#;
+        let quoted = r#""a""; DROP TABLE b; --""#;
+        assert!(grant(evil, true).ends_with(&format!("TO {quoted}")));
+        let column = Column::new((evil, evil), evil, evil);
+        assert_eq!(column.table(), format!("{quoted}.{quoted}"));
+        for text in [column.count(), column.batch(true), column.swap("uuid")] {
+            assert_eq!(text.matches("DROP").count(), text.matches(quoted).count());
+        }
+    }
+}
