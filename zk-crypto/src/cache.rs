@@ -43,7 +43,9 @@ pub(crate) struct Entry {
 
 #[derive(Default, Clone)]
 struct Snapshot {
-    entries: HashMap<Wanted, Arc<Entry>>,
+    entries: HashMap<Wanted, (u64, Arc<Entry>)>,
+    /// How many entries were ever added: the number beside an entry says which came first.
+    added: u64,
 }
 
 /// A count down that many threads share.
@@ -78,7 +80,7 @@ impl Cache {
         }
         let before = self.forgotten.load(Ordering::SeqCst);
         let loaded = load().await;
-        let result = loaded.map(|entry| self.keep(&wanted, Arc::new(entry), before));
+        let result = loaded.map(|entry| self.keep(&wanted, Arc::new(entry), before, now));
         self.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&wanted);
         result
     }
@@ -88,13 +90,15 @@ impl Cache {
         self.forgotten.fetch_add(1, Ordering::SeqCst);
         self.snapshot.rcu(|snapshot| {
             let mut next = Snapshot::clone(snapshot);
-            next.entries.retain(|wanted, entry| !matches(wanted, &entry.key));
+            next.entries.retain(|wanted, (_, entry)| !matches(wanted, &entry.key));
             next
         });
     }
 
     fn fresh(&self, wanted: &Wanted, now: Duration) -> Option<Arc<Entry>> {
-        self.snapshot.load().entries.get(wanted).filter(|entry| entry.is_fresh(now)).cloned()
+        let snapshot = self.snapshot.load();
+        let (_, entry) = snapshot.entries.get(wanted)?;
+        entry.is_fresh(now).then(|| Arc::clone(entry))
     }
 
     fn flight(&self, wanted: &Wanted) -> Arc<async_lock::Mutex<()>> {
@@ -102,16 +106,18 @@ impl Cache {
         Arc::clone(flights.entry(wanted.clone()).or_default())
     }
 
-    fn keep(&self, wanted: &Wanted, entry: Arc<Entry>, before: u64) -> Arc<Entry> {
+    fn keep(&self, wanted: &Wanted, entry: Arc<Entry>, before: u64, now: Duration) -> Arc<Entry> {
         self.snapshot.rcu(|snapshot| {
             let mut next = Snapshot::clone(snapshot);
+            // Keys whose age has ended are wiped here, not only when they are asked for again.
+            next.entries.retain(|_, (_, entry)| entry.is_young(now));
             // SECURITY: a key that was destroyed while we fetched it must not come back. Checked inside the loop: a
             // forget between the check and the swap makes the swap run again.
             if self.forgotten.load(Ordering::SeqCst) == before {
-                next.entries.insert(wanted.clone(), Arc::clone(&entry));
                 if let Wanted::Active(_) = wanted {
-                    next.entries.insert(Wanted::Id(entry.key.id), Arc::clone(&entry));
+                    next.add(Wanted::Id(entry.key.id), &entry);
                 }
+                next.add(wanted.clone(), &entry);
                 next.shrink(self.max_entries);
             }
             next
@@ -127,10 +133,15 @@ impl fmt::Debug for Cache {
 }
 
 impl Snapshot {
-    /// Drops the entries that were loaded first until the rest fits.
+    fn add(&mut self, wanted: Wanted, entry: &Arc<Entry>) {
+        self.added += 1;
+        self.entries.insert(wanted, (self.added, Arc::clone(entry)));
+    }
+
+    /// Drops the entries that were added first until the rest fits.
     fn shrink(&mut self, max_entries: usize) {
         while self.entries.len() > max_entries {
-            let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.loaded).map(|(w, _)| w.clone());
+            let oldest = self.entries.iter().min_by_key(|(_, (added, _))| *added).map(|(w, _)| w.clone());
             match oldest {
                 Some(wanted) => self.entries.remove(&wanted),
                 None => return,

@@ -78,7 +78,8 @@ impl Column {
         // The key is cast, not the column, so that the primary key's index serves.
         format!(
             "UPDATE {table} AS target SET {sealed} = swap.new \
-             FROM pg_catalog.unnest($1::text[], $2::bytea[], $3::bytea[]) AS swap (key, old, new) \
+             FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::bytea[]), \
+             pg_catalog.unnest($3::bytea[])) AS swap (key, old, new) \
              WHERE target.{key} = swap.key::{key_type} AND target.{sealed} = swap.old"
         )
     }

@@ -225,8 +225,8 @@ pub(crate) fn failed(doing: &str, error: &tokio_postgres::Error) -> Error {
             )
         } else if *code == SqlState::UNDEFINED_OBJECT {
             (ErrorKind::Invalid, "there is no such role")
-        } else if code.code().starts_with("23") || code.code().starts_with("22") {
-            (ErrorKind::Invalid, "the database refuses the value")
+        } else if ["22", "23", "42"].iter().any(|class| code.code().starts_with(class)) {
+            (ErrorKind::Invalid, "the database refuses the statement or a value")
         } else {
             (ErrorKind::Unavailable, "the database cannot do that now")
         };

@@ -1,0 +1,387 @@
+//! What the encryptor promises when keys rotate, caches age, and the KMS or the store misbehave.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use zk_crypto::{
+    Context, Encryptor, EncryptorConfig, ErrorKind, KeyRecord, KeyState, KeyStore, MemoryKeyStore, Scope,
+    Suite, testing::ManualClock,
+};
+use zk_kms::{Capabilities, DataKey, KeyStatus, KeyUri, Kms, LocalKms, WrappedKey};
+
+#[tokio::test]
+async fn values_live_through_rotation() {
+    let world = World::new(EncryptorConfig::default());
+    let first = world.encryptor.create_key(&world.scope).await.unwrap();
+    let old = world.encryptor.seal(&world.scope, &place(1), b"old").await.unwrap();
+    let second = world.encryptor.rotate_key(&world.scope).await.unwrap();
+    let new = world.encryptor.seal(&world.scope, &place(1), b"new").await.unwrap();
+    assert_eq!((old.key_id(), new.key_id()), (first, second));
+    let opened = world.encryptor.open_many(&world.scope, &[(place(1), old), (place(1), new)]).await.unwrap();
+    assert_eq!(opened.iter().map(|t| t.as_slice()).collect::<Vec<_>>(), [b"old", b"new"]);
+}
+
+#[tokio::test]
+async fn both_suites_open_whatever_is_chosen() {
+    let world = World::new(EncryptorConfig::default().suite(Suite::XChaCha20Poly1305));
+    world.encryptor.create_key(&world.scope).await.unwrap();
+    let sealed = world.encryptor.seal(&world.scope, &place(1), b"text").await.unwrap();
+    assert_eq!(sealed.suite(), Suite::XChaCha20Poly1305);
+    let other = world.another(EncryptorConfig::default());
+    assert_eq!(*other.open(&world.scope, &place(1), &sealed).await.unwrap(), b"text");
+}
+
+#[tokio::test]
+async fn a_scope_without_a_key_says_what_to_call() {
+    let world = World::new(EncryptorConfig::default());
+    for error in [
+        world.encryptor.seal(&world.scope, &place(1), b"").await.unwrap_err(),
+        world.encryptor.rotate_key(&world.scope).await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::NoKey);
+        assert!(
+            error.to_string().contains("`tenant:7`") && error.to_string().contains("Encryptor::create_key")
+        );
+    }
+    let id = world.encryptor.ensure_key(&world.scope).await.unwrap();
+    assert_eq!(world.encryptor.ensure_key(&world.scope).await.unwrap(), id);
+    assert_eq!(world.encryptor.create_key(&world.scope).await.unwrap_err().kind(), ErrorKind::Conflict);
+}
+
+#[tokio::test]
+async fn another_scope_or_place_does_not_open() {
+    let world = World::new(EncryptorConfig::default());
+    let other = Scope::tenant("8").unwrap();
+    world.encryptor.create_key(&world.scope).await.unwrap();
+    world.encryptor.create_key(&other).await.unwrap();
+    let sealed = world.encryptor.seal(&world.scope, &place(1), b"text").await.unwrap();
+    // With the key in the cache, and with an empty cache.
+    for encryptor in [&world.encryptor, &world.another(EncryptorConfig::default())] {
+        for (scope, context) in [(&other, place(1)), (&world.scope, place(2))] {
+            assert_eq!(encryptor.open(scope, &context, &sealed).await.unwrap_err().kind(), ErrorKind::Open);
+        }
+    }
+    assert_eq!(*world.encryptor.open(&world.scope, &place(1), &sealed).await.unwrap(), b"text");
+}
+
+#[tokio::test]
+async fn an_unknown_key_is_the_one_error() {
+    let (a, b) = (World::new(EncryptorConfig::default()), World::new(EncryptorConfig::default()));
+    a.encryptor.create_key(&a.scope).await.unwrap();
+    let sealed = a.encryptor.seal(&a.scope, &place(1), b"text").await.unwrap();
+    assert_eq!(b.encryptor.open(&b.scope, &place(1), &sealed).await.unwrap_err().kind(), ErrorKind::Open);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_fetched_once_however_many_ask() {
+    let world = World::new(EncryptorConfig::default());
+    world.encryptor.create_key(&world.scope).await.unwrap();
+    let sealed = world.encryptor.seal(&world.scope, &place(1), b"text").await.unwrap();
+    let encryptor = Arc::new(world.another(EncryptorConfig::default()));
+    let before = world.kms.unwraps.load(SeqCst);
+    world.kms.slow.store(true, SeqCst);
+    let tasks: Vec<_> = (0..50)
+        .map(|_| {
+            let (encryptor, scope, sealed) = (encryptor.clone(), world.scope.clone(), sealed.clone());
+            tokio::spawn(async move { encryptor.open(&scope, &place(1), &sealed).await.map(drop) })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    assert_eq!(world.kms.unwraps.load(SeqCst) - before, 1);
+}
+
+#[tokio::test]
+async fn an_outage_is_noticed_when_the_cache_ends() {
+    let world = World::new(EncryptorConfig::default().max_age(Duration::from_secs(60)));
+    world.encryptor.create_key(&world.scope).await.unwrap();
+    let sealed = world.encryptor.seal(&world.scope, &place(1), b"text").await.unwrap();
+    let sealer = world.encryptor.sealer(&world.scope).await.unwrap();
+    world.kms.away.store(true, SeqCst);
+    world.clock.advance(Duration::from_secs(59));
+    world.encryptor.open(&world.scope, &place(1), &sealed).await.unwrap();
+    world.encryptor.seal(&world.scope, &place(1), b"text").await.unwrap();
+    sealer.seal(&place(1), b"text").unwrap();
+
+    world.clock.advance(Duration::from_secs(1));
+    let open = world.encryptor.open(&world.scope, &place(1), &sealed).await.unwrap_err();
+    let seal = world.encryptor.seal(&world.scope, &place(1), b"text").await.unwrap_err();
+    assert!(open.is_transient() && seal.is_transient(), "{open} {seal}");
+    assert_eq!(sealer.seal(&place(1), b"text").unwrap_err().kind(), ErrorKind::NoKey);
+    let fresh = Scope::tenant("fresh").unwrap();
+    assert!(world.encryptor.create_key(&fresh).await.unwrap_err().is_transient());
+    assert!(
+        world.store.list(Some(&fresh)).await.unwrap().is_empty(),
+        "no key is stored that was not wrapped"
+    );
+
+    world.kms.away.store(false, SeqCst);
+    world.encryptor.open(&world.scope, &place(1), &sealed).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_cache_is_bounded() {
+    let world = World::new(EncryptorConfig::default().max_entries(4).max_messages(10).max_bytes(1000));
+    for i in 0..10 {
+        let scope = Scope::tenant(&i.to_string()).unwrap();
+        world.encryptor.create_key(&scope).await.unwrap();
+        world.encryptor.seal(&scope, &place(1), b"").await.unwrap();
+    }
+    assert!(format!("{:?}", world.encryptor).contains("Cache(4 entries)"), "{:?}", world.encryptor);
+    let before = world.kms.unwraps.load(SeqCst);
+    let scope = Scope::tenant("9").unwrap();
+    for _ in 0..30 {
+        world.encryptor.seal(&scope, &place(1), b"").await.unwrap();
+    }
+    assert_eq!(world.kms.unwraps.load(SeqCst) - before, 3, "31 messages, 10 for each fetch");
+    for _ in 0..3 {
+        world.encryptor.seal(&scope, &place(1), &[0; 1000]).await.unwrap();
+    }
+    assert!(world.kms.unwraps.load(SeqCst) - before >= 5, "1000 bytes for each fetch");
+}
+
+#[tokio::test]
+async fn many_values_need_one_fetch() {
+    let world = World::new(EncryptorConfig::default().max_entries(0));
+    world.encryptor.create_key(&world.scope).await.unwrap();
+    let plain: Vec<(Context, &[u8])> = (0..20).map(|i| (place(i), b"text".as_slice())).collect();
+    let before = world.kms.unwraps.load(SeqCst);
+    let sealed = world.encryptor.seal_many(&world.scope, &plain).await.unwrap();
+    let values: Vec<_> = plain.iter().map(|(c, _)| c.clone()).zip(sealed).collect();
+    assert_eq!(world.encryptor.open_many(&world.scope, &values).await.unwrap().len(), 20);
+    assert_eq!(world.kms.unwraps.load(SeqCst) - before, 2, "one to seal and one to open, without any cache");
+}
+
+#[tokio::test]
+async fn rotating_the_kek_touches_only_wrapped_keys() {
+    let world = World::new(EncryptorConfig::default());
+    world.encryptor.create_key(&world.scope).await.unwrap();
+    let sealed = world.encryptor.seal(&world.scope, &place(1), b"text").await.unwrap();
+    world.encryptor.rotate_key(&world.scope).await.unwrap();
+    world.kms.local.rotate().unwrap();
+    let mut seen = Vec::new();
+    let done = world.encryptor.rewrap_keys(|p| seen.push(p.rewrapped)).await.unwrap();
+    assert_eq!((done.total, done.rewrapped, done.current, done.conflicts, done.foreign), (2, 2, 0, 0, 0));
+    assert_eq!(seen, [1, 2]);
+    assert!(world.keys().await.iter().all(|k| k.wrapped.as_ref().unwrap().version().as_str() == "2"));
+    let again = world.encryptor.rewrap_keys(|_| ()).await.unwrap();
+    assert_eq!((again.rewrapped, again.current), (0, 2));
+    let other = world.another(EncryptorConfig::default());
+    assert_eq!(*other.open(&world.scope, &place(1), &sealed).await.unwrap(), b"text");
+}
+
+#[tokio::test]
+async fn disabled_keys_come_back_and_destroyed_ones_do_not() {
+    let world = World::new(EncryptorConfig::default());
+    let id = world.encryptor.create_key(&world.scope).await.unwrap();
+    let sealed = world.encryptor.seal(&world.scope, &place(1), b"text").await.unwrap();
+    let open = async || world.encryptor.open(&world.scope, &place(1), &sealed).await.map(|t| t.to_vec());
+    world.encryptor.disable_key(id).await.unwrap();
+    assert_eq!(open().await.unwrap_err().kind(), ErrorKind::Disabled);
+    assert_eq!(
+        world.encryptor.seal(&world.scope, &place(1), b"").await.unwrap_err().kind(),
+        ErrorKind::NoKey
+    );
+    assert_eq!(world.encryptor.ensure_key(&world.scope).await.unwrap_err().kind(), ErrorKind::NoKey);
+    world.encryptor.enable_key(id).await.unwrap();
+    assert_eq!(open().await.unwrap(), b"text");
+    world.encryptor.rotate_key(&world.scope).await.unwrap();
+    assert_eq!(world.encryptor.destroy_scope(&world.scope).await.unwrap(), 2);
+    assert_eq!(open().await.unwrap_err().kind(), ErrorKind::Destroyed);
+    assert!(world.keys().await.iter().all(|k| k.wrapped.is_none() && k.state == KeyState::Destroyed));
+    assert_eq!(world.encryptor.rewrap_keys(|_| ()).await.unwrap().total, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_destroyed_while_it_is_fetched_is_not_cached() {
+    let world = Arc::new(World::new(EncryptorConfig::default()));
+    let id = world.encryptor.create_key(&world.scope).await.unwrap();
+    let sealed = world.encryptor.seal(&world.scope, &place(1), b"text").await.unwrap();
+    let encryptor = Arc::new(world.another(EncryptorConfig::default()));
+    world.kms.slow.store(true, SeqCst);
+    let opening = {
+        let (encryptor, scope, sealed) = (encryptor.clone(), world.scope.clone(), sealed.clone());
+        let before = world.kms.unwraps.load(SeqCst);
+        let task = tokio::spawn(async move { encryptor.open(&scope, &place(1), &sealed).await.map(drop) });
+        while world.kms.unwraps.load(SeqCst) == before {
+            tokio::task::yield_now().await;
+        }
+        task
+    };
+    encryptor.destroy_key(id).await.unwrap();
+    opening.await.unwrap().unwrap();
+    assert_eq!(
+        encryptor.open(&world.scope, &place(1), &sealed).await.unwrap_err().kind(),
+        ErrorKind::Destroyed
+    );
+}
+
+/// A key store that swaps the wrapped keys of two records is noticed.
+#[tokio::test]
+async fn swapped_keys_are_noticed() {
+    let world = World::new(EncryptorConfig::default());
+    let other = Scope::tenant("8").unwrap();
+    world.encryptor.create_key(&world.scope).await.unwrap();
+    world.encryptor.create_key(&other).await.unwrap();
+    let [mine, theirs] = [&world.scope, &other].map(|s| s.clone());
+    let mine = world.store.active(&mine).await.unwrap().unwrap();
+    let theirs = world.store.active(&theirs).await.unwrap().unwrap();
+    world
+        .store
+        .replace_wrapped(mine.id, mine.wrapped.as_ref().unwrap(), theirs.wrapped.as_ref().unwrap())
+        .await
+        .unwrap();
+    let error = world.encryptor.seal(&world.scope, &place(1), b"").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+}
+
+/// The commitment catches what a KMS without context would let through.
+#[tokio::test]
+async fn a_key_that_is_not_the_one_named_is_noticed() {
+    let world = World::new(EncryptorConfig::default());
+    world.encryptor.create_key(&world.scope).await.unwrap();
+    world.kms.lies.store(true, SeqCst);
+    let error = world.encryptor.seal(&world.scope, &place(1), b"").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.to_string().contains("is not the key its record names"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nonces_never_repeat() {
+    let world = World::new(EncryptorConfig::default());
+    world.encryptor.create_key(&world.scope).await.unwrap();
+    for suite in [Suite::Xaes256Gcm, Suite::XChaCha20Poly1305] {
+        let encryptor = world.another(EncryptorConfig::default().suite(suite));
+        let sealer = encryptor.sealer(&world.scope).await.unwrap();
+        let nonces: Vec<Vec<[u8; 24]>> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4)
+                .map(|_| {
+                    let sealer = sealer.clone();
+                    scope.spawn(move || {
+                        let nonce =
+                            |_| sealer.seal(&place(1), b"").unwrap().as_bytes()[17..41].try_into().unwrap();
+                        (0..20_000).map(nonce).collect()
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|t| t.join().unwrap()).collect()
+        });
+        let distinct: HashSet<_> = nonces.iter().flatten().collect();
+        assert_eq!(distinct.len(), 80_000);
+    }
+}
+
+#[tokio::test]
+async fn nothing_prints_secrets() {
+    let world = World::new(EncryptorConfig::default());
+    world.encryptor.create_key(&world.scope).await.unwrap();
+    let sealed = world.encryptor.seal(&world.scope, &place(1), b"plain secret").await.unwrap();
+    let sealer = world.encryptor.sealer(&world.scope).await.unwrap();
+    let error = world.encryptor.open(&world.scope, &place(2), &sealed).await.unwrap_err();
+    let shown = format!("{:?} {sealed:?} {sealer:?} {error:?} {error}", world.encryptor);
+    let hex = data_encoding(&sealed.as_bytes()[41..49]);
+    assert!(!shown.contains("plain secret") && !shown.contains(&hex), "{shown}");
+}
+
+fn data_encoding(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn place(row: u32) -> Context {
+    Context::column("public.customers", "ssn").row(row.to_string())
+}
+
+/// An encryptor with everything around it within reach of the test.
+struct World {
+    kms: Arc<TestKms>,
+    store: Arc<MemoryKeyStore>,
+    clock: Arc<ManualClock>,
+    scope: Scope,
+    encryptor: Encryptor,
+}
+
+impl World {
+    fn new(config: EncryptorConfig) -> Self {
+        let kms = Arc::new(TestKms {
+            local: LocalKms::ephemeral("test").unwrap(),
+            unwraps: AtomicUsize::new(0),
+            away: AtomicBool::new(false),
+            slow: AtomicBool::new(false),
+            lies: AtomicBool::new(false),
+        });
+        let (store, clock) = (Arc::new(MemoryKeyStore::new()), Arc::new(ManualClock::new()));
+        let encryptor = Encryptor::new(kms.clone(), store.clone(), config.clock(clock.clone())).unwrap();
+        Self { kms, store, clock, scope: Scope::tenant("7").unwrap(), encryptor }
+    }
+
+    /// Another process over the same KMS and store.
+    fn another(&self, config: EncryptorConfig) -> Encryptor {
+        Encryptor::new(self.kms.clone(), self.store.clone(), config.clock(self.clock.clone())).unwrap()
+    }
+
+    async fn keys(&self) -> Vec<KeyRecord> {
+        self.store.list(Some(&self.scope)).await.unwrap()
+    }
+}
+
+/// A KMS that counts, and that can be away, slow, or wrong.
+#[derive(Debug)]
+struct TestKms {
+    local: LocalKms,
+    unwraps: AtomicUsize,
+    away: AtomicBool,
+    slow: AtomicBool,
+    lies: AtomicBool,
+}
+
+impl TestKms {
+    fn reachable(&self) -> Result<(), zk_kms::Error> {
+        let away = || zk_kms::Error::new(zk_kms::ErrorKind::Unavailable, "away");
+        if self.away.load(SeqCst) { Err(away()) } else { Ok(()) }
+    }
+}
+
+#[async_trait::async_trait]
+impl Kms for TestKms {
+    fn uri(&self) -> &KeyUri {
+        self.local.uri()
+    }
+
+    async fn wrap_key(&self, key: &DataKey, context: &zk_kms::Context) -> Result<WrappedKey, zk_kms::Error> {
+        self.reachable()?;
+        self.local.wrap_key(key, context).await
+    }
+
+    async fn unwrap_key(
+        &self,
+        wrapped: &WrappedKey,
+        context: &zk_kms::Context,
+    ) -> Result<DataKey, zk_kms::Error> {
+        self.unwraps.fetch_add(1, SeqCst);
+        self.reachable()?;
+        if self.slow.load(SeqCst) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        if self.lies.load(SeqCst) {
+            DataKey::generate()
+        } else {
+            self.local.unwrap_key(wrapped, context).await
+        }
+    }
+
+    async fn status(&self) -> Result<KeyStatus, zk_kms::Error> {
+        self.local.status().await
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.local.capabilities()
+    }
+}

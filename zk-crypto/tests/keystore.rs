@@ -1,0 +1,146 @@
+//! Every key store keeps the same laws, PostgreSQL on a real server.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use zk_crypto::{MemoryKeyStore, testing};
+
+macro_rules! laws {
+    ($($law:ident),* $(,)?) => {
+        mod memory {
+            use super::*;
+            $(#[tokio::test] async fn $law() {
+                testing::$law(&MemoryKeyStore::new()).await.unwrap();
+            })*
+        }
+        #[cfg(feature = "postgres")]
+        mod postgres {
+            use super::*;
+            $(#[tokio::test(flavor = "multi_thread")] async fn $law() {
+                let (_database, store) = server::store().await;
+                testing::$law(&store).await.unwrap();
+            })*
+        }
+    };
+}
+
+laws!(
+    records_come_back,
+    rotation_retires_the_former_key,
+    generations_are_consecutive,
+    rewrapping_compares,
+    states_compare,
+    one_key_is_active,
+    destroying_wipes,
+);
+
+#[cfg(feature = "postgres")]
+mod server {
+    use std::sync::Arc;
+
+    use zk_crypto::{
+        Access, Encryptor, EncryptorConfig, ErrorKind, KeyState, KeyStore, PostgresKeyStore, Scope,
+    };
+    use zk_kms::LocalKms;
+
+    pub(crate) async fn store() -> (testkit::Database, PostgresKeyStore) {
+        let database = testkit::Database::create().await.unwrap();
+        let client = database.connect().await.unwrap();
+        PostgresKeyStore::install(&client).await.unwrap();
+        let superuser = database.superuser();
+        let password = String::from_utf8(superuser.get_password().unwrap().to_vec()).unwrap();
+        let store = PostgresKeyStore::new(database.pool(superuser.get_user().unwrap(), &password));
+        (database, store)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn installing_is_idempotent_and_concurrent() {
+        let database = testkit::Database::create().await.unwrap();
+        let (a, b) = (database.connect().await.unwrap(), database.connect().await.unwrap());
+        let (first, second) = tokio::join!(PostgresKeyStore::install(&a), PostgresKeyStore::install(&b));
+        first.unwrap();
+        second.unwrap();
+        PostgresKeyStore::install(&a).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn concurrent_rotations_have_one_winner_each() {
+        let (_database, store) = store().await;
+        let store = Arc::new(store);
+        let kms = Arc::new(LocalKms::ephemeral("k").unwrap());
+        let scope = Scope::new("s").unwrap();
+        let make =
+            || Arc::new(Encryptor::new(kms.clone(), store.clone(), EncryptorConfig::default()).unwrap());
+        make().create_key(&scope).await.unwrap();
+        let tasks: Vec<_> = (0..6)
+            .map(|_| {
+                let (encryptor, scope) = (make(), scope.clone());
+                tokio::spawn(async move { encryptor.rotate_key(&scope).await })
+            })
+            .collect();
+        let mut won = 0;
+        for task in tasks {
+            match task.await.unwrap() {
+                Ok(_) => won += 1,
+                Err(error) => assert_eq!(
+                    error.kind(),
+                    ErrorKind::Conflict,
+                    "{error} {:?}",
+                    std::error::Error::source(&error)
+                ),
+            }
+        }
+        let keys = store.list(Some(&scope)).await.unwrap();
+        assert_eq!(keys.iter().map(|k| k.generation).collect::<Vec<_>>(), (1..=won + 1).collect::<Vec<_>>());
+        assert_eq!(keys.iter().filter(|k| k.state == KeyState::Active).count(), 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn roles_get_what_they_were_given() {
+        let (database, owner) = store().await;
+        let kms = Arc::new(LocalKms::ephemeral("k").unwrap());
+        let scope = Scope::new("s").unwrap();
+        Encryptor::new(kms, Arc::new(owner), EncryptorConfig::default())
+            .unwrap()
+            .create_key(&scope)
+            .await
+            .unwrap();
+        let client = database.connect().await.unwrap();
+        // A name that only survives with quotes.
+        for (suffix, access, may_write) in
+            [("\"r; --", Some(Access::Read), false), ("w", Some(Access::Write), true), ("n", None, false)]
+        {
+            let role = testkit::unique_name("Role") + suffix;
+            let quoted = format!("\"{}\"", role.replace('"', "\"\""));
+            client
+                .batch_execute(&format!("CREATE ROLE {quoted} LOGIN PASSWORD 'correct-horse'"))
+                .await
+                .unwrap();
+            if let Some(access) = access {
+                PostgresKeyStore::grant(&client, &role, access).await.unwrap();
+            }
+            let store = PostgresKeyStore::new(database.pool(&role, "correct-horse"));
+            let read = store.active(&scope).await;
+            if access.is_none() {
+                assert_eq!(read.unwrap_err().kind(), ErrorKind::Denied);
+                continue;
+            }
+            let id = read.unwrap().unwrap().id;
+            let write = store.set_state(id, KeyState::Active, KeyState::Active).await;
+            assert_eq!(write.is_ok(), may_write);
+            assert!(may_write || write.unwrap_err().kind() == ErrorKind::Denied);
+            let direct = database.connect_as(&role, "correct-horse").await.unwrap();
+            assert!(direct.execute("DELETE FROM zk.data_keys", &[]).await.is_err());
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_missing_table_says_what_to_call() {
+        let database = testkit::Database::create().await.unwrap();
+        let superuser = database.superuser();
+        let password = String::from_utf8(superuser.get_password().unwrap().to_vec()).unwrap();
+        let store = PostgresKeyStore::new(database.pool(superuser.get_user().unwrap(), &password));
+        let error = store.list(None).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert!(error.to_string().contains("PostgresKeyStore::install"));
+        assert!(!format!("{store:?}{error:?}").contains(&password));
+    }
+}

@@ -1,0 +1,239 @@
+//! Each law catches a backend that breaks it: one deliberately broken KMS for each.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    fmt,
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering::SeqCst},
+    },
+};
+
+use async_trait::async_trait;
+use zk_kms::{
+    Capabilities, Context, DataKey, Error, ErrorKind, KeyStatus, KeyUri, KeyVersion, Kms, LocalKms,
+    WrappedKey,
+    testing::{self, Broken},
+};
+
+/// What a backend does wrong.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    OtherKey,
+    SameBytes,
+    NoContext,
+    ContextPrefix,
+    WrongKind,
+    AcceptsTampering,
+    AcceptsExtension,
+    NamesAnotherVersion,
+    NamesAnotherKey,
+    ForgetsOldVersions,
+    KeepsVersion,
+    RewrapIgnoresTarget,
+    PrintsBytes,
+    OpensOthers,
+}
+
+fn caught(result: Result<(), Broken>, law: &str) {
+    assert_eq!(result.expect_err("the law did not catch it").law(), law);
+}
+
+#[tokio::test]
+async fn round_trip() {
+    caught(testing::round_trip(&broken(Fault::OtherKey)).await, "round_trip");
+}
+
+#[tokio::test]
+async fn wrapping_twice_differs() {
+    caught(testing::wrapping_twice_differs(&broken(Fault::SameBytes)).await, "wrapping_twice_differs");
+}
+
+#[tokio::test]
+async fn context_is_bound() {
+    for fault in [Fault::NoContext, Fault::ContextPrefix, Fault::WrongKind] {
+        caught(testing::context_is_bound(&broken(fault)).await, "context_is_bound");
+    }
+}
+
+#[tokio::test]
+async fn keys_are_separate() {
+    let one = broken(Fault::OpensOthers);
+    let other = Faulty { secret: one.secret.clone(), ..named("other", Fault::OpensOthers) };
+    caught(testing::keys_are_separate(&one, &other).await, "keys_are_separate");
+}
+
+#[tokio::test]
+async fn tampering_is_invalid() {
+    caught(testing::tampering_is_invalid(&broken(Fault::AcceptsTampering)).await, "tampering_is_invalid");
+}
+
+#[tokio::test]
+async fn truncation_is_invalid() {
+    caught(testing::truncation_is_invalid(&broken(Fault::AcceptsExtension)).await, "truncation_is_invalid");
+}
+
+#[tokio::test]
+async fn wrapped_key_names_its_key() {
+    for fault in [Fault::NamesAnotherVersion, Fault::NamesAnotherKey] {
+        caught(testing::wrapped_key_names_its_key(&broken(fault)).await, "wrapped_key_names_its_key");
+    }
+}
+
+#[tokio::test]
+async fn old_versions_still_unwrap() {
+    for fault in [Fault::ForgetsOldVersions, Fault::KeepsVersion] {
+        let kms = broken(fault);
+        let rotate = || async {
+            kms.version.fetch_add(1, SeqCst);
+            Ok(())
+        };
+        caught(testing::old_versions_still_unwrap(&kms, rotate).await, "old_versions_still_unwrap");
+    }
+}
+
+#[tokio::test]
+async fn rewrapping_keeps_the_key() {
+    let kms = broken(Fault::RewrapIgnoresTarget);
+    caught(testing::rewrapping_keeps_the_key(&kms).await, "rewrapping_keeps_the_key");
+}
+
+#[tokio::test]
+async fn errors_and_debug_carry_no_secret() {
+    let kms = broken(Fault::PrintsBytes);
+    caught(testing::errors_and_debug_carry_no_secret(&kms).await, "errors_and_debug_carry_no_secret");
+}
+
+/// The broken backends are good ones apart from their fault.
+#[tokio::test]
+async fn the_fault_is_what_is_caught() {
+    let kms = broken(Fault::KeepsVersion);
+    testing::round_trip(&kms).await.unwrap();
+    testing::context_is_bound(&kms).await.unwrap();
+    testing::tampering_is_invalid(&kms).await.unwrap();
+    testing::truncation_is_invalid(&kms).await.unwrap();
+    testing::wrapping_twice_differs(&kms).await.unwrap();
+    testing::wrapped_key_names_its_key(&kms).await.unwrap();
+    testing::rewrapping_keeps_the_key(&kms).await.unwrap();
+    testing::errors_and_debug_carry_no_secret(&kms).await.unwrap();
+}
+
+/// A KMS around the local one that does one thing wrong.
+struct Faulty {
+    secret: std::sync::Arc<LocalKms>,
+    uri: KeyUri,
+    version: AtomicU32,
+    fault: Fault,
+    last: Mutex<Option<WrappedKey>>,
+}
+
+fn broken(fault: Fault) -> Faulty {
+    named("faulty", fault)
+}
+
+fn named(name: &str, fault: Fault) -> Faulty {
+    Faulty {
+        secret: LocalKms::ephemeral("secret").unwrap().into(),
+        uri: KeyUri::local(name).unwrap(),
+        version: AtomicU32::new(1),
+        fault,
+        last: Mutex::default(),
+    }
+}
+
+impl Faulty {
+    /// The context that the inner KMS gets to see.
+    fn context(&self, context: &Context, version: &str) -> Context {
+        let mut bytes = context.encode();
+        match self.fault {
+            Fault::NoContext => bytes.clear(),
+            Fault::ContextPrefix => bytes.truncate(14),
+            _ => {}
+        }
+        if self.fault != Fault::OpensOthers {
+            bytes.extend(self.uri.as_str().bytes());
+        }
+        Context::new().with("all", bytes).unwrap().with("version", version).unwrap()
+    }
+
+    fn current(&self) -> String {
+        if self.fault == Fault::KeepsVersion { "1".into() } else { self.version.load(SeqCst).to_string() }
+    }
+
+    fn inner(&self, bytes: Vec<u8>) -> WrappedKey {
+        WrappedKey::new(self.secret.uri().clone(), 1.into(), bytes).unwrap()
+    }
+}
+
+#[async_trait]
+impl Kms for Faulty {
+    fn uri(&self) -> &KeyUri {
+        &self.uri
+    }
+
+    async fn wrap_key(&self, key: &DataKey, context: &Context) -> Result<WrappedKey, Error> {
+        if let (Fault::SameBytes, Some(last)) = (self.fault, self.last.lock().unwrap().clone()) {
+            return Ok(last);
+        }
+        let version = self.current();
+        let inner = self.secret.wrap_key(key, &self.context(context, &version)).await?;
+        let mut bytes = inner.bytes().to_vec();
+        if self.fault == Fault::AcceptsTampering {
+            bytes.push(0);
+        }
+        let uri = if self.fault == Fault::NamesAnotherKey { KeyUri::local("x")? } else { self.uri.clone() };
+        let version = if self.fault == Fault::NamesAnotherVersion { "99".into() } else { version };
+        let wrapped = WrappedKey::new(uri, KeyVersion::new(version)?, bytes)?;
+        *self.last.lock().unwrap() = Some(wrapped.clone());
+        Ok(wrapped)
+    }
+
+    async fn unwrap_key(&self, wrapped: &WrappedKey, context: &Context) -> Result<DataKey, Error> {
+        let forgotten =
+            self.fault == Fault::ForgetsOldVersions && wrapped.version().as_str() != self.current();
+        if self.fault != Fault::OpensOthers && wrapped.uri() != &self.uri || forgotten {
+            return Err(Error::new(ErrorKind::Invalid, "not ours"));
+        }
+        let mut bytes = wrapped.bytes().to_vec();
+        match self.fault {
+            Fault::AcceptsTampering => drop(bytes.pop()),
+            Fault::AcceptsExtension => bytes.truncate(72),
+            _ => {}
+        }
+        let version = wrapped.version().as_str();
+        let opened = self.secret.unwrap_key(&self.inner(bytes), &self.context(context, version)).await;
+        match (self.fault, opened) {
+            (Fault::OtherKey, Ok(_)) => DataKey::generate(),
+            (Fault::WrongKind, Err(_)) => Err(Error::new(ErrorKind::Unavailable, "away")),
+            (Fault::PrintsBytes, Err(_)) => {
+                Err(Error::new(ErrorKind::Invalid, format!("cannot unwrap {:?}", wrapped.bytes())))
+            }
+            (_, opened) => opened,
+        }
+    }
+
+    async fn rewrap_key(
+        &self,
+        wrapped: &WrappedKey,
+        from: &Context,
+        to: &Context,
+    ) -> Result<WrappedKey, Error> {
+        let key = self.unwrap_key(wrapped, from).await?;
+        let to = if self.fault == Fault::RewrapIgnoresTarget { from } else { to };
+        self.wrap_key(&key, to).await
+    }
+
+    async fn status(&self) -> Result<KeyStatus, Error> {
+        Ok(KeyStatus::enabled(KeyVersion::new(self.current())?))
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default()
+    }
+}
+
+impl fmt::Debug for Faulty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Faulty({:?})", self.fault)
+    }
+}
