@@ -1,6 +1,7 @@
 //! What a cluster lets in, what it refuses, and what it survives.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
@@ -159,13 +160,16 @@ async fn a_pool_and_both_urls_connect() {
 }
 
 #[tokio::test]
-#[ignore = "needs psql beside the server: ./dev test"]
+#[ignore = "needs the Python environment: ./dev test"]
 async fn libpq_verifies_the_server_and_logs_in() {
     let database = Database::create().await.unwrap();
     let role = role(&database).await;
+    let python = Path::new(&std::env::var_os("ZK_PYTHON_ENV").unwrap()).join("bin/python");
+    let script = "import psycopg, sys\n\
+        print(psycopg.connect(sys.argv[1]).execute('SELECT current_user').fetchone()[0])";
     let url = database.libpq_url(&role, "pw");
-    let psql = database.cluster().binaries().program("psql");
-    let output = Command::new(psql).args([&url, "-XAtc", "SELECT current_user"]).output().unwrap();
+    assert!(url.contains("sslmode=verify-full"));
+    let output = Command::new(python).args(["-c", script, &url]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), role, "{output:?}");
 }
 
