@@ -1,5 +1,5 @@
 //! Each law catches a backend that breaks it: one deliberately broken KMS for each.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::{
     fmt,

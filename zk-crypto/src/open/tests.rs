@@ -97,3 +97,69 @@ fn too_long_is_refused() {
     let error = seal(&key("a"), Suite::default(), &Context::default(), &long, Duration::ZERO).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
 }
+
+/// What another program in another language sealed by SPEC.md: see `tests/python/cross_check.py`.
+#[test]
+fn vectors() {
+    let vectors: Vec<Vector> =
+        serde_json::from_str(include_str!("../../tests/vectors/sealed-v1.json")).unwrap();
+    assert!(vectors.len() >= 36);
+    for vector in vectors {
+        let data_key = DataKey::from_slice(&hex(&vector.data_key)).unwrap();
+        let key = OpenedKey::new(Scope::new(&vector.scope).unwrap(), &data_key).unwrap();
+        let (context, sealed) = (vector.context.into(), hex(&vector.sealed));
+        if vector.opens {
+            let opened = open(&key, &key.scope, &context, &Sealed::parse(&sealed).unwrap());
+            assert_eq!(*opened.unwrap(), hex(&vector.plaintext), "{}", vector.name);
+        } else {
+            assert!(refused(&key, &key.scope, &context, &sealed), "{}", vector.name);
+        }
+    }
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Vector {
+    name: String,
+    opens: bool,
+    data_key: String,
+    scope: String,
+    context: Fields,
+    plaintext: String,
+    sealed: String,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fields {
+    table: Option<String>,
+    column: Option<String>,
+    tenant: Option<String>,
+    row: Option<String>,
+    purpose: Option<String>,
+    version: Option<u64>,
+}
+
+impl From<Fields> for Context {
+    fn from(fields: Fields) -> Self {
+        let Fields { table, column, tenant, row, purpose, version } = fields;
+        let mut context = match (table, column) {
+            (Some(table), Some(column)) => Self::column(table, column),
+            _ => Self::default(),
+        };
+        if let Some(tenant) = tenant {
+            context = context.tenant(tenant);
+        }
+        if let Some(row) = row {
+            context = context.row(row);
+        }
+        if let Some(purpose) = purpose {
+            context = context.with_purpose(purpose);
+        }
+        if let Some(version) = version { context.version(version) } else { context }
+    }
+}
+
+fn hex(text: &str) -> Vec<u8> {
+    data_encoding::HEXLOWER.decode(text.as_bytes()).unwrap()
+}
