@@ -19,7 +19,7 @@ mod error;
 mod read;
 mod session;
 
-use tokio_postgres::{Client, IsolationLevel};
+use tokio_postgres::{Client, IsolationLevel, SimpleQueryMessage};
 
 pub use apply::{Applied, ApplyConfig, apply};
 pub use error::{Error, ErrorKind};
@@ -54,7 +54,14 @@ pub async fn plan(client: &mut Client, policy: &Policy) -> Result<Plan, Error> {
 }
 
 async fn check_version(client: &Client) -> Result<(), Error> {
-    let row = client.query_one("SELECT current_setting('server_version_num')::int4", &[]).await?;
-    let version: i32 = row.try_get(0)?;
-    if version < OLDEST_SERVER { Err(Error::too_old(version)) } else { Ok(()) }
+    // SHOW cannot be shadowed by a function that somebody put on the search path.
+    let messages = client.simple_query("SHOW server_version_num").await?;
+    let version = messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+        _ => None,
+    });
+    match version {
+        Some(version) if version >= OLDEST_SERVER => Ok(()),
+        version => Err(Error::too_old(version.unwrap_or_default())),
+    }
 }

@@ -1,7 +1,7 @@
 //! Issues, renews and rotates logins under leases that stand in the database they are for.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio_postgres::{Client, Row, Transaction};
 use uuid::Uuid;
@@ -217,8 +217,11 @@ impl Issuer {
         Ok(())
     }
 
+    /// The time, in the whole microseconds that PostgreSQL stores, so that a lease here equals the lease there.
     pub(super) fn now(&self) -> SystemTime {
-        self.config.clock.now()
+        let now = self.config.clock.now();
+        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        now - Duration::from_nanos(u64::from(since.subsec_nanos() % 1000))
     }
 }
 

@@ -76,6 +76,7 @@ pub struct Login {
     endpoint: Endpoint,
     user: String,
     password: SecretString,
+    role: Option<String>,
     expires_at: Option<SystemTime>,
     clock: Arc<dyn Clock>,
 }
@@ -84,7 +85,14 @@ impl Login {
     /// A login from its parts, for tools that hold a credential themselves.
     #[must_use]
     pub fn new(endpoint: Endpoint, user: impl Into<String>, password: SecretString) -> Self {
-        Self { endpoint, user: user.into(), password, expires_at: None, clock: Arc::new(SystemClock) }
+        Self {
+            endpoint,
+            user: user.into(),
+            password,
+            role: None,
+            expires_at: None,
+            clock: Arc::new(SystemClock),
+        }
     }
 
     /// The login of a credential that was just issued.
@@ -97,11 +105,13 @@ impl Login {
 
     /// The login in this process' environment, as [`Endpoint::declare`] put it there.
     ///
+    /// Without `ZK_LEASE_EXPIRES_AT` the login has no lease that this side knows of.
+    ///
     /// # Errors
     /// [`ErrorKind::Missing`], listing every missing variable; [`ErrorKind::Invalid`] for one that cannot be read, or
     /// a `PGSSLMODE` other than `verify-full`.
     pub fn from_environment() -> Result<Self, Error> {
-        let names = [HOST, PORT, DATABASE, USER, PASSWORD, SSL_MODE, SSL_ROOT, LEASE_ENDS];
+        let names = [HOST, PORT, DATABASE, USER, PASSWORD, SSL_MODE, SSL_ROOT];
         let environment = Environment::take(&names)?;
         let text = |name| environment.get(name).map(|v| v.expose_secret().to_owned());
         if text(SSL_MODE)? != "verify-full" {
@@ -115,9 +125,21 @@ impl Login {
             database: text(DATABASE)?,
             root_certificate: PathBuf::from(text(SSL_ROOT)?),
         };
-        let ends: u64 = number(LEASE_ENDS, &text(LEASE_ENDS)?)?;
+        let ends: Option<u64> = match Environment::take(&[LEASE_ENDS]) {
+            Ok(lease) => Some(number(LEASE_ENDS, lease.get(LEASE_ENDS)?.expose_secret())?),
+            Err(_) => None,
+        };
         let login = Self::new(endpoint, text(USER)?, environment.get(PASSWORD)?.clone());
-        Ok(Self { expires_at: UNIX_EPOCH.checked_add(Duration::from_secs(ends)), ..login })
+        let expires_at = ends.and_then(|ends| UNIX_EPOCH.checked_add(Duration::from_secs(ends)));
+        Ok(Self { expires_at, ..login })
+    }
+
+    /// The same login whose connections act as `role` from their first statement on, and return to it on `RESET ROLE`.
+    ///
+    /// The server refuses the connection when the login may not become the role.
+    #[must_use]
+    pub fn acting_as(self, role: impl Into<String>) -> Self {
+        Self { role: Some(role.into()), ..self }
     }
 
     /// The same login with another clock.
@@ -183,6 +205,14 @@ impl Login {
             .ssl_mode(SslMode::Require)
             .channel_binding(ChannelBinding::Require)
             .connect_timeout(Duration::from_secs(10));
+        if let Some(role) = &self.role {
+            // Blanks and backslashes are escaped with a backslash (manual, section 34.1.2, `options`).
+            let escaped: String = role
+                .chars()
+                .flat_map(|c| matches!(c, ' ' | '\\').then_some('\\').into_iter().chain([c]))
+                .collect();
+            config.options(format!("-c role={escaped}"));
+        }
         config
     }
 
