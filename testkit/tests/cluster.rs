@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use testkit::{Authority, Binaries, Cluster, ClusterConfig, Database, unique_name};
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{ChannelBinding, SslMode};
 use tokio_postgres::error::SqlState;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -50,7 +50,7 @@ async fn refuses_a_wrong_password() {
 async fn refuses_plaintext() {
     let database = Database::create().await.unwrap();
     let mut config = database.superuser();
-    config.ssl_mode(SslMode::Disable).channel_binding(tokio_postgres::config::ChannelBinding::Disable);
+    config.ssl_mode(SslMode::Disable).channel_binding(ChannelBinding::Disable);
     let refused = config.connect(tokio_postgres::NoTls).await.err().unwrap();
     assert_eq!(refused.code(), Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION));
 }
@@ -155,7 +155,11 @@ async fn a_pool_and_both_urls_connect() {
     client.simple_query("SELECT 1").await.unwrap();
 
     let config: tokio_postgres::Config = database.url().parse().unwrap();
-    assert_eq!(config.get_ssl_mode(), SslMode::Require);
+    for config in [&config, &database.superuser()] {
+        assert_eq!(config.get_ssl_mode(), SslMode::Require);
+        // The server does not tell afterwards, but with this a client refuses a login that was not bound.
+        assert_eq!(config.get_channel_binding(), ChannelBinding::Require);
+    }
     drop(config.connect(database.tls()).await.unwrap());
 }
 
