@@ -83,7 +83,7 @@ pub struct Accepted(pub(crate) Plan);
 
 /// The plan widens access and the consent did not cover that.
 #[derive(Debug, thiserror::Error)]
-#[error("the plan widens access in {} steps; review it and accept with Consent::Widening", .plan.widening().count())]
+#[error("{} steps of the plan widen access; review it and accept with Consent::Widening", .plan.widening().count())]
 #[non_exhaustive]
 pub struct NotAccepted {
     /// The plan, unchanged.
@@ -166,7 +166,8 @@ impl fmt::Display for Plan {
         if self.is_empty() {
             writeln!(f, "policy {}: nothing to do", self.policy)?;
         } else {
-            writeln!(f, "policy {}: {} steps", self.policy, self.steps.len())?;
+            let noun = if self.steps.len() == 1 { "step" } else { "steps" };
+            writeln!(f, "policy {}: {} {noun}", self.policy, self.steps.len())?;
         }
         for step in &self.steps {
             let sign = match step.access.as_ref().map(|a| a.effect) {

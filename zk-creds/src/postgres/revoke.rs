@@ -1,7 +1,5 @@
 //! Revoking: access ends, including that of open sessions.
 
-use std::time::Duration;
-
 use tokio_postgres::Client;
 use uuid::Uuid;
 
@@ -102,25 +100,22 @@ impl Issuer {
 
     /// Ends the login's sessions and sees that they ended. A session that became another role is found by its login.
     async fn end_sessions(&self, client: &Client, login: &str) -> Result<(), Error> {
-        let wait = i64::try_from(self.config.termination_timeout.max(Duration::from_millis(1)).as_millis());
-        let rows = client
-            .query(
+        let wait = i64::try_from(self.config.termination_timeout.as_millis().max(1)).unwrap_or(i64::MAX);
+        client
+            .execute(
                 "SELECT pg_terminate_backend(pid, $2) FROM pg_catalog.pg_stat_activity WHERE usename = $1::text::name",
-                &[&login, &wait.unwrap_or(i64::MAX)],
+                &[&login, &wait],
             )
             .await?;
-        let ended: Vec<bool> = rows.iter().map(|r| r.try_get(0)).collect::<Result<_, _>>()?;
-        if ended.iter().all(|ended| *ended) {
-            return Ok(());
-        }
-        let message =
-            format!("a session of {login} has not ended yet; its login is closed; revoke again to finish");
-        Err(Error::new(ErrorKind::Conflict, message))
+        // A session that ended by itself meanwhile answers as one that could not be ended: so it is asked who is left.
+        no_session(client, login).await
     }
 
     async fn remove(&self, client: &mut Client, id: Uuid, login: &str) -> Result<(), Error> {
         let transaction = client.transaction().await?;
         if exists(transaction.client(), login).await? {
+            // Whoever was logging in while the login was closed has become visible by now.
+            no_session(transaction.client(), login).await?;
             transaction.batch_execute(&roles::remove(login)).await?;
         }
         transaction
@@ -132,6 +127,21 @@ impl Issuer {
         transaction.commit().await?;
         Ok(())
     }
+}
+
+async fn no_session(client: &Client, login: &str) -> Result<(), Error> {
+    let row = client
+        .query_one(
+            "SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE usename = $1::text::name",
+            &[&login],
+        )
+        .await?;
+    if row.try_get::<_, i64>(0)? == 0 {
+        return Ok(());
+    }
+    let message =
+        format!("a session of {login} has not ended yet; its login is closed; revoke again to finish");
+    Err(Error::new(ErrorKind::Conflict, message))
 }
 
 async fn exists(client: &Client, login: &str) -> Result<bool, Error> {
