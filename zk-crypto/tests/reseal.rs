@@ -1,6 +1,6 @@
 //! The rotation job on a real server: interrupted, concurrent, and under row-level security.
 #![cfg(feature = "postgres")]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::{
     sync::{
@@ -120,6 +120,37 @@ async fn a_row_that_somebody_holds_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_somebody_only_reads_is_not_forgotten() {
+    let world = World::new(10).await;
+    let new = world.encryptor.rotate_key(&world.scope).await.unwrap();
+    let mut holder = world.client().await;
+    let held = holder.transaction().await.unwrap();
+    held.execute("SELECT FROM \"Weird \"\"t\" WHERE id = 3 FOR UPDATE", &[]).await.unwrap();
+    let mut client = world.client().await;
+    let job = world.job();
+    let (done, ()) = tokio::join!(job.run(&mut client, &world.encryptor), async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        held.rollback().await.unwrap();
+    });
+    assert_eq!(done.unwrap(), 10);
+    assert_eq!(world.check().await, vec![(new, 10)]);
+}
+
+/// The job runs in a process whose cache still holds the key from before the rotation.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stale_cache_does_not_seal_under_the_old_key() {
+    let world = World::new(10).await;
+    let job = world.another();
+    job.seal(&world.scope, &place("1"), b"warm the cache").await.unwrap();
+    let new = world.encryptor.rotate_key(&world.scope).await.unwrap();
+    let mut client = world.client().await;
+    let reseal = world.job();
+    let run = tokio::time::timeout(Duration::from_secs(10), reseal.run(&mut client, &job));
+    assert_eq!(run.await.expect("the job found the same rows forever").unwrap(), 10);
+    assert_eq!(world.check().await, vec![(new, 10)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_foreign_value_stops_the_job_and_says_little() {
     let world = World::new(5).await;
     let client = world.client().await;
@@ -208,6 +239,8 @@ fn place(row: &str) -> Context {
 /// A table whose name needs quoting, with one sealed value in each row: its id as text.
 struct World {
     database: testkit::Database,
+    kms: Arc<LocalKms>,
+    store: Arc<MemoryKeyStore>,
     encryptor: Encryptor,
     scope: Scope,
 }
@@ -216,8 +249,8 @@ impl World {
     async fn new(rows: i64) -> Self {
         let database = testkit::Database::create().await.unwrap();
         let kms = Arc::new(LocalKms::ephemeral("test").unwrap());
-        let encryptor =
-            Encryptor::new(kms, Arc::new(MemoryKeyStore::new()), EncryptorConfig::default()).unwrap();
+        let store = Arc::new(MemoryKeyStore::new());
+        let encryptor = Encryptor::new(kms.clone(), store.clone(), EncryptorConfig::default()).unwrap();
         let scope = Scope::tenant("a").unwrap();
         encryptor.create_key(&scope).await.unwrap();
         let client = database.connect().await.unwrap();
@@ -234,7 +267,12 @@ impl World {
                 .unwrap();
         }
         client.execute("INSERT INTO \"Weird \"\"t\" VALUES (0, NULL, 'a')", &[]).await.unwrap();
-        Self { database, encryptor, scope }
+        Self { database, kms, store, encryptor, scope }
+    }
+
+    /// Another process over the same KMS and store.
+    fn another(&self) -> Encryptor {
+        Encryptor::new(self.kms.clone(), self.store.clone(), EncryptorConfig::default()).unwrap()
     }
 
     fn job(&self) -> Reseal {
