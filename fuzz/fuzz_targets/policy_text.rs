@@ -1,0 +1,12 @@
+//! Any text gives a document that prints back to itself, or diagnostics. Run: `cargo fuzz run policy_text`.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use zk_policy::{Document, Schema, check};
+
+fuzz_target!(|text: &str| {
+    if let Ok(document) = Document::parse(text) {
+        assert_eq!(Document::parse(&document.to_string()).as_ref(), Ok(&document));
+        let _ = check(&document, &Schema::default());
+    }
+});
