@@ -78,7 +78,7 @@ impl Privilege {
     }
 }
 
-/// A digest of a [`State`]: equal digests mean that nothing which a plan reads has changed.
+/// A digest of what a plan reads of a database: equal digests mean that none of it has changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Digest(String);

@@ -1,5 +1,5 @@
 //! The language: what parses prints back, what is wrong is reported where it is wrong, nothing panics.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::string_slice, reason = "tests")]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -94,7 +94,8 @@ fn diagnostics() {
             .iter()
             .map(|d| (source[..d.span.range().start].matches('\n').count() + 1, d.code.to_string()))
             .collect();
-        (expected.sort(), found.sort());
+        expected.sort();
+        found.sort();
         assert_eq!(found, expected, "{}\n{}", file.display(), mistakes.to_lines("policy", &source));
     }
 }
