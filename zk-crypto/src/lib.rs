@@ -36,6 +36,7 @@
 //! | feature | adds |
 //! |---|---|
 //! | `postgres` | `PostgresKeyStore`, `Reseal`, and [`Sealed`] as a query parameter |
+//! | `serde` | [`Sealed`] in serde formats, and `Json` values |
 //! | `testing` | `testing`: the laws of key stores, and a clock that tests move |
 //!
 //! # Limits
@@ -50,6 +51,7 @@
 
 mod cache;
 pub mod clock;
+mod column;
 mod context;
 mod encryptor;
 mod error;
@@ -67,6 +69,9 @@ mod suite;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+#[cfg(feature = "serde")]
+pub use column::Json;
+pub use column::{Column, Value};
 pub use context::{Context, Scope};
 pub use encryptor::{Encryptor, EncryptorConfig, Rewrapped};
 pub use error::{Error, ErrorKind};

@@ -172,6 +172,71 @@ pub(crate) fn derive(key: &DataKey, info: &[&[u8]], out: &mut [u8]) -> Result<()
         .map_err(|_| Error::new(ErrorKind::Corrupt, "HKDF cannot give so many bytes"))
 }
 
+/// Base64 where the format is for people, bytes where it is not.
+#[cfg(feature = "serde")]
+mod serde {
+    use data_encoding::BASE64;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+    use super::Sealed;
+
+    impl Serialize for Sealed {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            if serializer.is_human_readable() {
+                serializer.serialize_str(&BASE64.encode(self.as_bytes()))
+            } else {
+                serializer.serialize_bytes(self.as_bytes())
+            }
+        }
+    }
+
+    impl<'de> Deserialize<'de> for Sealed {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            if deserializer.is_human_readable() {
+                deserializer.deserialize_str(Bytes)
+            } else {
+                deserializer.deserialize_byte_buf(Bytes)
+            }
+        }
+    }
+
+    struct Bytes;
+
+    impl de::Visitor<'_> for Bytes {
+        type Value = Sealed;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a sealed value")
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Sealed, E> {
+            // The decoder's own message would quote the text.
+            let bytes = BASE64.decode(text.as_bytes()).map_err(|_| E::custom("not a sealed value"))?;
+            self.visit_byte_buf(bytes)
+        }
+
+        fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Sealed, E> {
+            self.visit_byte_buf(bytes.to_vec())
+        }
+
+        fn visit_byte_buf<E: de::Error>(self, bytes: Vec<u8>) -> Result<Sealed, E> {
+            Sealed::from_vec(bytes).map_err(|_| E::custom("not a sealed value"))
+        }
+    }
+
+    #[cfg(test)]
+    #[test]
+    fn a_sealed_value_travels_as_json() {
+        let sealed = Sealed::parse(&[1; crate::OVERHEAD]).unwrap();
+        let text = serde_json::to_string(&sealed).unwrap();
+        assert_eq!(serde_json::from_str::<Sealed>(&text).unwrap(), sealed);
+        for bad in ["\"AQ==\"", "\"secret\"", "7", "[1]"] {
+            let error = serde_json::from_str::<Sealed>(bad).unwrap_err();
+            assert!(!error.to_string().contains("secret"));
+        }
+    }
+}
+
 #[cfg(feature = "postgres")]
 mod postgres {
     use std::error::Error as StdError;
