@@ -1,13 +1,20 @@
 //! What a policy gives to whom, for people to read.
 
+mod html;
+mod words;
+
 use std::fmt;
+
+use serde::Serialize;
 
 use crate::document::Command;
 use crate::ir::{Policy, Predicate, Right, TablePolicy};
 use crate::sql;
 
 /// Who may do what to which column: one line for each role, table and column.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// It prints as text, serialises to JSON, and [`to_html`](Self::to_html) makes a page of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AccessMatrix {
     policy: String,
     roles: Vec<String>,
@@ -15,11 +22,13 @@ pub struct AccessMatrix {
 }
 
 /// One column's line of the matrix.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct MatrixRow {
     /// `schema.table`.
     pub table: String,
+    /// What holds under every role for the rows of the table, such as `tenant_id = claim.tenant`; none if it is shared.
+    pub tenant: Option<String>,
     /// The column.
     pub column: String,
     /// Whether it holds sealed bytes only.
@@ -29,15 +38,30 @@ pub struct MatrixRow {
 }
 
 /// What one role may do with one column.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Cell {
+    /// The role, as the policy names it.
+    pub role: String,
     /// The commands allowed, and on which rows.
-    pub commands: Vec<(Command, Reach)>,
+    pub commands: Vec<Permission>,
+}
+
+/// One command that is allowed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Permission {
+    /// The command.
+    pub command: Command,
+    /// Which rows.
+    pub reach: Reach,
+    /// For [`Reach::Some`], the condition in the words of the policy.
+    pub condition: Option<String>,
 }
 
 /// Which rows a command reaches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 #[expect(clippy::exhaustive_enums, reason = "a yes or a no that reads at the call")]
 pub enum Reach {
     /// All rows of the tenant; all rows of a shared table.
@@ -53,6 +77,7 @@ impl Policy {
         let rows = self.tables.iter().flat_map(|(name, table)| {
             table.columns.iter().map(move |column| MatrixRow {
                 table: name.to_string(),
+                tenant: table.floor.as_ref().map(words::floor),
                 column: column.clone(),
                 critical: table.critical.contains(column),
                 cells: self.roles.iter().map(|role| cell(table, role, column)).collect(),
@@ -63,11 +88,13 @@ impl Policy {
 }
 
 fn cell(table: &TablePolicy, role: &str, column: &str) -> Cell {
-    let mut cell = Cell::default();
+    let mut cell = Cell { role: role.to_owned(), commands: Vec::new() };
     for command in Command::ALL {
         let Some(right) = table.rights.get(&(role.to_owned(), command)) else { continue };
         if command == Command::Delete || right.columns.contains(column) {
-            cell.commands.push((command, reach(right)));
+            let reach = reach(right);
+            let condition = (reach == Reach::Some).then(|| words::condition(right));
+            cell.commands.push(Permission { command, reach, condition });
         }
     }
     cell
@@ -125,7 +152,7 @@ impl fmt::Display for Cell {
         if self.commands.is_empty() {
             return f.write_str("·");
         }
-        for (command, reach) in &self.commands {
+        for Permission { command, reach, .. } in &self.commands {
             let keyword = match reach {
                 Reach::All => sql::command_keyword(*command),
                 Reach::Some => command.name(),

@@ -66,7 +66,7 @@ mod schema;
 mod source;
 mod sql;
 
-pub use analyse::{AccessMatrix, Cell, MatrixRow, Reach};
+pub use analyse::{AccessMatrix, Cell, MatrixRow, Permission, Reach};
 pub use catalog::Digest;
 pub use check::check;
 #[cfg(feature = "render")]

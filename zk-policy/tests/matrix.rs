@@ -1,0 +1,78 @@
+//! The access matrix as a page and as JSON: escaped, self-contained, with the conditions in words.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use zk_policy::{AccessMatrix, Column, ColumnType, Document, Scalar, Schema, check};
+
+const BAD: &str = "<script>alert('&')</script>";
+
+fn matrix(rules: &str) -> AccessMatrix {
+    let column = |name: &str, ty| Column::new(name, ColumnType::Scalar(ty)).not_null();
+    let columns = [
+        column("id", Scalar::Int8),
+        column("Tenant", Scalar::Uuid),
+        column("state", Scalar::Text),
+        column(BAD, Scalar::Bool),
+    ];
+    let schema = Schema::default().table("public", "t", columns.clone()).table("public", BAD, columns);
+    check(
+        &Document::parse(&format!("policy p claim tenant: uuid claim ids: int8[] role r role s {rules}"))
+            .unwrap(),
+        &schema,
+    )
+    .unwrap()
+    .access_matrix()
+}
+
+#[test]
+fn conditions_are_in_the_words_of_the_policy() {
+    #[track_caller]
+    fn check(rule: &str, expected: &str) {
+        let matrix = matrix(&format!("table t {{ tenant \"Tenant\" = claim.tenant allow s delete {rule} }}"));
+        let json = serde_json::to_value(&matrix).unwrap();
+        let row = &json["rows"][0];
+        assert_eq!(
+            (&row["tenant"], &row["cells"][0]["role"]),
+            (&"\"Tenant\" = claim.tenant".into(), &"r".into())
+        );
+        let select = &row["cells"][0]["commands"][0];
+        assert_eq!((&select["command"], &select["reach"]), (&"select".into(), &"some".into()));
+        assert_eq!(select["condition"], expected);
+    }
+    check("allow r select where id = 7", "id = 7");
+    check(
+        "allow r select where id in claim.ids and (state is not null or not state = 'it''s')",
+        "id in claim.ids and (state is not null or not state = 'it''s')",
+    );
+    check(
+        "allow r select where id = 7 allow r select where state in ('a', 'b')",
+        "id = 7 or state in ('a', 'b')",
+    );
+    check("allow r select deny r select where state is null", "never where state is null");
+    check("allow r select where id > 1 deny r select where id > 5", "id > 1; never where id > 5");
+}
+
+#[test]
+fn the_page_escapes_names_and_loads_nothing() {
+    let page = matrix(&format!(
+        "role \"{BAD}\" table \"{BAD}\" {{ shared allow \"{BAD}\" select where \"{BAD}\" and state = '{}' allow r select allow s delete }}",
+        BAD.replace('\'', "''")
+    ))
+    .to_html();
+    assert!(!page.contains("<script"), "{page}");
+    assert!(page.contains("&lt;script&gt;alert(&#39;&amp;&#39;)&lt;/script&gt;"), "{page}");
+    for outside in ["http:", "https:", "src=", "href=", "url(", "@import"] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+}
+
+#[test]
+fn the_page_says_who_may_what() {
+    let page = matrix(
+        "table t { tenant \"Tenant\" = claim.tenant allow r select where id = 7 allow s select, delete }",
+    )
+    .to_html();
+    assert!(page.contains("<code>&quot;Tenant&quot; = claim.tenant</code>"), "{page}");
+    assert!(page.contains("title=\"only rows: id = 7\">read <sup>1</sup>"), "{page}");
+    assert!(page.contains("<li><code>id = 7</code></li>"), "{page}");
+    assert!(page.contains("<span class=\"all\">remove</span>"), "{page}");
+}
