@@ -1,7 +1,7 @@
 //! What a policy gives to whom, for people to read.
 
 mod html;
-mod words;
+pub(crate) mod words;
 
 use std::fmt;
 

@@ -92,6 +92,14 @@ impl Digest {
 }
 
 impl State {
+    pub(crate) fn policy(&self, table: &QualifiedName, name: &str) -> Option<&PolicyObject> {
+        self.tables.get(table)?.policies.get(name)
+    }
+
+    pub(crate) fn check(&self, table: &QualifiedName, name: &str) -> Option<&str> {
+        self.tables.get(table)?.checks.get(name).map(String::as_str)
+    }
+
     /// SHA-256 over the ordered data. The `Debug` form of ordered data is deterministic and tells every field apart;
     /// it is compared within one build of this crate only, never stored.
     pub(crate) fn digest(&self) -> Digest {

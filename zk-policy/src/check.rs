@@ -1,5 +1,6 @@
 //! A [`Document`] and a [`Schema`] into a [`Policy`], or every mistake at once.
 
+mod exists;
 mod resolve;
 mod types;
 
@@ -39,6 +40,7 @@ pub fn check(document: &Document, schema: &Schema) -> Result<Policy, Diagnostics
     let closure = resolve::roles(document, &mut diagnostics);
     let claims = resolve::claims(document, &mut diagnostics);
     let mut tables = BTreeMap::new();
+    let mut uses = Vec::new();
     for table in &document.tables {
         let name = QualifiedName::new(table.name.schema.as_str(), table.name.table.as_str());
         if tables.contains_key(&name) {
@@ -56,11 +58,22 @@ pub fn check(document: &Document, schema: &Schema) -> Result<Policy, Diagnostics
             unknown_table(&name, table.name.table.span(), schema, &mut diagnostics);
             continue;
         };
-        let mut checker =
-            TableChecker { table, shape, claims: &claims, roles: &closure, diagnostics: &mut diagnostics };
+        let critical = table.critical.iter().collect();
+        let mut checker = TableChecker {
+            table,
+            document,
+            schema,
+            places: vec![Place { name: name.clone(), shape, critical, used: BTreeSet::new() }],
+            claims: &claims,
+            roles: &closure,
+            uses: Vec::new(),
+            diagnostics: &mut diagnostics,
+        };
         let policy = checker.check();
+        uses.append(&mut checker.uses);
         tables.insert(name, policy);
     }
+    exists::check_uses(&uses, &tables, &closure, &mut diagnostics);
     let roles: Vec<String> = document.roles.iter().map(|r| r.name.as_str().to_owned()).collect();
     for role in &document.roles {
         let idle = !tables.values().any(|t| t.rights.keys().any(|(r, _)| r == role.name.as_str()));
@@ -89,11 +102,25 @@ fn unknown_table(
 /// Checks one table's block against the table's shape.
 struct TableChecker<'a> {
     table: &'a Table,
-    shape: &'a TableShape,
+    document: &'a Document,
+    schema: &'a Schema,
+    /// The table whose columns a condition names: the table itself, and within an `exists` the other one. Never empty.
+    places: Vec<Place<'a>>,
     claims: &'a BTreeMap<String, ClaimType>,
     /// Each declared role with itself and all that it includes.
     roles: &'a BTreeMap<String, BTreeSet<String>>,
+    /// Every `exists`, for the checks that need the rules of all tables.
+    uses: Vec<exists::Use>,
     diagnostics: &'a mut Diagnostics,
+}
+
+/// A table whose columns a condition names.
+struct Place<'a> {
+    name: QualifiedName,
+    shape: &'a TableShape,
+    critical: Vec<&'a Name>,
+    /// The columns that the condition reads.
+    used: BTreeSet<String>,
 }
 
 /// What the rules say of one role alone, before inclusion.
@@ -106,7 +133,7 @@ struct Own {
     columns: BTreeMap<(String, Command), BTreeSet<String>>,
 }
 
-impl TableChecker<'_> {
+impl<'a> TableChecker<'a> {
     fn check(&mut self) -> TablePolicy {
         let floor = self.floor();
         let critical = self.critical();
@@ -135,7 +162,7 @@ impl TableChecker<'_> {
                 rights.insert((role.clone(), command), Right { allow, deny: all(&own.deny), columns });
             }
         }
-        let columns = self.shape.columns().map(|c| c.name.clone()).collect();
+        let columns = self.place().shape.columns().map(|c| c.name.clone()).collect();
         TablePolicy { floor, critical, columns, rights }
     }
 
@@ -153,7 +180,7 @@ impl TableChecker<'_> {
     /// Every column that `command` can name; what the server computes cannot be written.
     fn all_columns(&self, command: Command) -> BTreeSet<String> {
         let usable = |c: &&crate::schema::Column| command == Command::Select || !c.generated;
-        self.shape.columns().filter(usable).map(|c| c.name.clone()).collect()
+        self.place().shape.columns().filter(usable).map(|c| c.name.clone()).collect()
     }
 
     fn floor(&mut self) -> Option<Floor> {
@@ -168,7 +195,7 @@ impl TableChecker<'_> {
             }
             Some(Tenancy::Shared) => None,
             Some(Tenancy::Tenant { column, claim }) => {
-                let found = self.column(column)?.clone();
+                let (found, place) = self.column(column)?;
                 let ty = self.scalar_claim(claim)?;
                 if found.nullable {
                     let message =
@@ -185,7 +212,8 @@ impl TableChecker<'_> {
                             .help("declare the claim with the column's type"),
                     );
                 }
-                Some(Floor { column: column.as_str().to_owned(), claim: claim.as_str().to_owned(), ty })
+                let (column, claim) = (column.as_str().to_owned(), claim.as_str().to_owned());
+                Some(Floor { column, place, claim, ty })
             }
         }
     }
@@ -193,7 +221,7 @@ impl TableChecker<'_> {
     fn critical(&mut self) -> BTreeSet<String> {
         let mut critical = BTreeSet::new();
         for name in &self.table.critical {
-            let Some(column) = self.column(name) else { continue };
+            let Some((column, _)) = self.column(name) else { continue };
             if column.ty != ColumnType::Bytea {
                 let message =
                     format!("critical column `{name}` is `{}`, which cannot hold sealed bytes", column.ty);
@@ -219,6 +247,9 @@ impl TableChecker<'_> {
                 None => Some(Predicate::Always),
                 Some(expr) => self.predicate(expr),
             };
+            for found in self.uses.iter_mut().filter(|found| found.role.is_none()) {
+                (found.role, found.commands) = (Some(rule.role.as_str().to_owned()), rule.commands.clone());
+            }
             let (true, Some(predicate)) = (known, predicate) else { continue };
             let map = if rule.effect == Effect::Allow { &mut own.allow } else { &mut own.deny };
             for command in &rule.commands {
@@ -229,7 +260,7 @@ impl TableChecker<'_> {
             let known = self.role(&rule.role);
             let (ColumnSet::Only(names) | ColumnSet::Except(names)) = &rule.columns;
             let found: BTreeSet<String> =
-                names.iter().filter_map(|n| self.column(n).map(|c| c.name.clone())).collect();
+                names.iter().filter_map(|n| self.column(n).map(|(c, _)| c.name.clone())).collect();
             if !known {
                 continue;
             }
@@ -262,6 +293,21 @@ impl TableChecker<'_> {
             let message = format!("the columns that `{role}` may {} are given twice", command.name());
             let diagnostic = Diagnostic::new(Code::Conflict, role.span(), message);
             self.diagnostics.push(diagnostic.help("keep one of the two lines"));
+        }
+    }
+
+    fn place(&self) -> &Place<'a> {
+        #[expect(
+            clippy::expect_used,
+            reason = "INVARIANT: `places` begins with the table and every push is popped"
+        )]
+        self.places.last().expect("a table is being checked")
+    }
+
+    /// Remembers that the condition reads a column.
+    fn note(&mut self, column: &str) {
+        if let Some(place) = self.places.last_mut() {
+            place.used.insert(column.to_owned());
         }
     }
 

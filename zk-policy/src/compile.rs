@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::catalog::{Grant, PolicyObject, Privilege, RoleObject, State, TableObject};
 use crate::document::Command;
-use crate::ir::{Policy, Predicate, Right, TablePolicy};
+use crate::ir::{Policy, Right, TablePolicy};
 use crate::sql;
+use crate::sql::predicate::{self, Settings};
 
 /// Every object that we make starts with this, so that ours and others' are told apart.
 pub(crate) const PREFIX: &str = "zk_";
@@ -38,7 +39,7 @@ fn table_object(policy: &Policy, table: &TablePolicy) -> TableObject {
     let mut policies = BTreeMap::new();
     let mut grants = BTreeSet::new();
     if let Some(floor) = &table.floor {
-        let condition = Some(sql::floor(floor));
+        let condition = Some(predicate::floor(floor, &mut Settings));
         let roles = BTreeSet::from([sql::PUBLIC.to_owned()]);
         let object = PolicyObject {
             permissive: false,
@@ -52,9 +53,15 @@ fn table_object(policy: &Policy, table: &TablePolicy) -> TableObject {
     for ((role, command), right) in &table.rights {
         let grantee = policy.database_role(role);
         let name = policy_name(role, *command);
-        policies.insert(name.clone(), rows(&grantee, *command, true, sql::chain(&right.allow, " OR ")));
+        policies.insert(
+            name.clone(),
+            rows(&grantee, *command, true, predicate::any(&right.allow, &mut Settings)),
+        );
         if !right.deny.is_empty() {
-            policies.insert(format!("{name}_deny"), rows(&grantee, *command, false, refuse(&right.deny)));
+            policies.insert(
+                format!("{name}_deny"),
+                rows(&grantee, *command, false, predicate::none(&right.deny, &mut Settings)),
+            );
         }
         grants.extend(columns(&grantee, *command, right));
     }
@@ -76,12 +83,6 @@ fn rows(role: &str, command: Command, permissive: bool, condition: String) -> Po
         using,
         check,
     }
-}
-
-/// True only where every `deny` is certainly false: a condition that is NULL refuses, as a guard should.
-fn refuse(deny: &[Predicate]) -> String {
-    let parts: Vec<Predicate> = deny.iter().map(|p| Predicate::Not(Box::new(p.clone()))).collect();
-    sql::chain(&parts, " AND ")
 }
 
 /// Grants by column list; only deleting is a matter of whole rows.

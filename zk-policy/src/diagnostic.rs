@@ -44,6 +44,12 @@ pub enum Code {
     SealedInRule,
     /// E406: rules about columns for a command that the role is never allowed.
     ColumnsWithoutRows,
+    /// E407: tables whose rules ask each other in a circle, which PostgreSQL refuses to evaluate.
+    ExistsCycle,
+    /// E408: an `exists` about rows or columns that the role may not select, and so would never find.
+    BlindExists,
+    /// E409: no foreign key, or more than one, fits an `exists`.
+    NoForeignKey,
 }
 
 impl Code {
@@ -69,6 +75,9 @@ impl Code {
             Self::Conflict => 404,
             Self::SealedInRule => 405,
             Self::ColumnsWithoutRows => 406,
+            Self::ExistsCycle => 407,
+            Self::BlindExists => 408,
+            Self::NoForeignKey => 409,
         }
     }
 }

@@ -3,7 +3,6 @@
 mod lexer;
 mod parser;
 mod print;
-mod scalar;
 
 use std::fmt;
 
@@ -354,6 +353,16 @@ pub enum Expr {
         term: Term,
         /// The array claim.
         claim: Name,
+    },
+    /// `exists table via column where …`: a row of another table that a foreign key connects.
+    Exists {
+        /// The other table.
+        table: TableName,
+        /// The referring columns of the foreign key, of this table or of the other.
+        via: Vec<Name>,
+        /// What must be true of the other row.
+        #[serde(rename = "where", default, skip_serializing_if = "Option::is_none")]
+        condition: Option<Box<Self>>,
     },
     /// `not …`
     Not(Box<Self>),

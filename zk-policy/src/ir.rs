@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::document::{ClaimType, Command, Op, Scalar};
 use crate::schema::QualifiedName;
+use crate::value::Datum;
 
 /// A checked policy.
 #[derive(Debug, Clone)]
@@ -71,6 +72,8 @@ pub(crate) struct TablePolicy {
 #[derive(Debug, Clone)]
 pub(crate) struct Floor {
     pub(crate) column: String,
+    /// The column's place in its table.
+    pub(crate) place: usize,
     pub(crate) claim: String,
     pub(crate) ty: Scalar,
 }
@@ -92,6 +95,7 @@ pub(crate) enum Predicate {
     Always,
     Test(Operand),
     Compare {
+        ty: Scalar,
         left: Operand,
         op: Op,
         right: Operand,
@@ -107,6 +111,11 @@ pub(crate) enum Predicate {
         claim: String,
         element: Scalar,
     },
+    /// A row that the step leads to, that the role may select, and for which the condition is true. Never NULL.
+    Exists {
+        step: Step,
+        condition: Box<Self>,
+    },
     Not(Box<Self>),
     And(Vec<Self>),
     Or(Vec<Self>),
@@ -115,14 +124,29 @@ pub(crate) enum Predicate {
 /// A typed leaf.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Operand {
-    Column(String),
+    /// `place` is the column's place in its table.
+    Column {
+        name: String,
+        place: usize,
+    },
     Claim {
         name: String,
         ty: Scalar,
     },
-    /// The value as PostgreSQL reads it for its type.
+    /// `text` is the value as PostgreSQL reads it for its type.
     Value {
         text: String,
         ty: Scalar,
+        datum: Datum,
     },
+}
+
+/// One step along a foreign key, in either direction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Step {
+    /// The table that it leads to.
+    pub table: QualifiedName,
+    /// Pairs of equal columns: of the row that it leads from, and of the row that it leads to.
+    pub columns: Vec<(String, String)>,
 }

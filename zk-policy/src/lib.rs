@@ -39,15 +39,15 @@
 //! ```
 //!
 //! # Features
-//! - `postgres`: [`pg`] reads a catalog, plans against it and applies; [`pg::Session`] enters a role and sets claims.
+//! - `postgres`: [`pg`] reads a catalog, plans against it and applies; [`Session`] enters a role and sets claims on a connection.
 //! - `render`: `Diagnostics::render` draws mistakes over the source text.
 //!
 //! # Limits
 //! Row-level security does not bind superusers and roles with BYPASSRLS, and unique or foreign keys tell whether a
 //! hidden row exists. Rows and columns are granted independently: a role that may see some columns of some rows by one
 //! rule and others by another sees both kinds of columns on both kinds of rows. Claims are settings of a transaction:
-//! whoever can run SQL of their own on a connection can set them. Not yet in this version: `exists`, masks, personas
-//! across tenants, decisions in process, claims that are signed.
+//! whoever can run SQL of their own on a connection can set them. Not yet in this version: masks, personas across
+//! tenants, claims that are signed.
 //!
 //! `zk` is the platform's prefix; nothing here has to do with zero-knowledge proofs.
 
@@ -58,13 +58,17 @@ mod compile;
 mod diagnostic;
 mod diff;
 mod document;
+mod eval;
+mod filter;
 mod ir;
 #[cfg(feature = "postgres")]
 pub mod pg;
 mod plan;
 mod schema;
+mod session;
 mod source;
 mod sql;
+mod value;
 
 pub use analyse::{AccessMatrix, Cell, MatrixRow, Permission, Reach};
 pub use catalog::Digest;
@@ -76,7 +80,11 @@ pub use document::{
     Claim, ClaimType, ColumnRule, ColumnSet, Command, Document, Effect, Expr, Literal, Name, Op, Role, Rule,
     Scalar, Table, TableName, Tenancy, Term,
 };
-pub use ir::Policy;
+pub use eval::{Decision, Denial, Guard, Reason, Related, Row};
+pub use filter::Filter;
+pub use ir::{Policy, Step as ForeignStep};
 pub use plan::{Accepted, Access, Consent, Effect as AccessEffect, NotAccepted, Plan, Step};
-pub use schema::{Column, ColumnType, QualifiedName, Schema, TableShape};
+pub use schema::{Column, ColumnType, ForeignKey, QualifiedName, Schema, TableShape};
+pub use session::{ClaimValue, Session, SessionError};
 pub use source::Span;
+pub use value::Value;

@@ -1,4 +1,4 @@
-//! PostgreSQL: reading schema and catalog, planning, applying, sessions. The only module that does IO.
+//! PostgreSQL: reading schema and catalog, planning, applying, and sessions on a connection. The only module that does IO.
 //!
 //! ```no_run
 //! # async fn example(client: &mut tokio_postgres::Client, text: &str) -> Result<(), Box<dyn std::error::Error>> {
@@ -24,7 +24,6 @@ use tokio_postgres::{Client, IsolationLevel, SimpleQueryMessage};
 pub use apply::{Applied, ApplyConfig, apply};
 pub use error::{Error, ErrorKind};
 pub use read::read_schema;
-pub use session::{ClaimValue, Session, SessionError};
 
 use crate::compile::compile;
 use crate::ir::Policy;
@@ -50,7 +49,7 @@ pub async fn plan(client: &mut Client, policy: &Policy) -> Result<Plan, Error> {
     let catalog = read::catalog(&transaction, &policy.name, &wanted).await?;
     let settled = read::settle(&transaction, &wanted).await?;
     transaction.rollback().await?;
-    Ok(Plan::new(&policy.name, settled, &catalog))
+    Ok(Plan::new(&policy.name, &wanted, settled, &catalog))
 }
 
 async fn check_version(client: &Client) -> Result<(), Error> {

@@ -91,16 +91,19 @@ pub struct NotAccepted {
 }
 
 impl Plan {
-    pub(crate) fn new(policy: &str, desired: State, catalog: &State) -> Self {
-        let (changes, drift) = diff(&desired, catalog);
-        let steps = changes.iter().map(|change| step(change, policy)).collect();
-        Self { policy: policy.to_owned(), steps, drift, against: catalog.digest(), desired }
+    /// Compares `settled`, the wanted state in the server's spelling, with the catalog. The steps are written in the
+    /// words of `wanted`: the server's own spelling, read again, does not always come out the same.
+    pub(crate) fn new(policy: &str, wanted: &State, settled: State, catalog: &State) -> Self {
+        let (changes, drift) = diff(&settled, catalog);
+        let steps = changes.iter().map(|change| step(change, policy, wanted)).collect();
+        Self { policy: policy.to_owned(), steps, drift, against: catalog.digest(), desired: settled }
     }
 
     /// The plan for a database that holds nothing of the policy yet: its whole SQL, for reading offline.
     #[must_use]
     pub fn fresh(policy: &Policy) -> Self {
-        Self::new(policy.name(), compile(policy), &State::default())
+        let wanted = compile(policy);
+        Self::new(policy.name(), &wanted, wanted.clone(), &State::default())
     }
 
     /// Whether the database already enforces the policy.
@@ -187,7 +190,7 @@ impl fmt::Display for Plan {
     }
 }
 
-fn step(change: &Change, policy: &str) -> Step {
+fn step(change: &Change, policy: &str, wanted: &State) -> Step {
     let (direction, roles, table) = change.access();
     let effect = match direction {
         Direction::Neither => None,
@@ -195,7 +198,7 @@ fn step(change: &Change, policy: &str) -> Step {
         Direction::Widens | Direction::Unclear => Some(Effect::Widens),
     };
     let access = effect.map(|effect| Access { effect, roles, table: table.map(ToString::to_string) });
-    let (summary, sql) = statements(change, policy);
+    let (summary, sql) = statements(change, policy, wanted);
     let locks_table = matches!(
         change,
         Change::RowSecurity { .. }
@@ -210,7 +213,8 @@ fn step(change: &Change, policy: &str) -> Step {
 }
 
 /// A change in words and in SQL.
-fn statements(change: &Change, policy: &str) -> (String, Vec<String>) {
+fn statements(change: &Change, policy: &str, wanted: &State) -> (String, Vec<String>) {
+    let object = |table, name: &str, settled| wanted.policy(table, name).unwrap_or(settled);
     match change {
         Change::CreateRole { role } => (
             format!("create role {role}"),
@@ -239,11 +243,11 @@ fn statements(change: &Change, policy: &str) -> (String, Vec<String>) {
         }
         Change::CreatePolicy { table, name, policy } => (
             format!("create policy {name} on {table}"),
-            vec![sql::create_policy(&sql::table(table), name, policy)],
+            vec![sql::create_policy(&sql::table(table), name, object(table, name, policy))],
         ),
         Change::AlterPolicy { table, name, after, .. } => (
             format!("alter policy {name} on {table}"),
-            vec![sql::alter_policy(&sql::table(table), name, after)],
+            vec![sql::alter_policy(&sql::table(table), name, object(table, name, after))],
         ),
         Change::DropPolicy { table, name, .. } => {
             (format!("drop policy {name} on {table}"), vec![sql::drop_policy(&sql::table(table), name)])
@@ -265,14 +269,15 @@ fn statements(change: &Change, policy: &str) -> (String, Vec<String>) {
             format!("revoke usage of schema {schema} from {role}"),
             vec![format!("REVOKE USAGE ON SCHEMA {} FROM {}", sql::ident(schema), sql::ident(role))],
         ),
-        Change::AddCheck { table, name, check } => {
-            (format!("add check {name} to {table}"), vec![add_check(table, name, check)])
-        }
+        Change::AddCheck { table, name, check } => (
+            format!("add check {name} to {table}"),
+            vec![add_check(table, name, wanted.check(table, name).unwrap_or(check))],
+        ),
         Change::ReplaceCheck { table, name, check } => (
             format!("replace check {name} of {table}"),
             vec![
                 format!("ALTER TABLE {} DROP CONSTRAINT {}", sql::table(table), sql::ident(name)),
-                add_check(table, name, check),
+                add_check(table, name, wanted.check(table, name).unwrap_or(check)),
             ],
         ),
     }

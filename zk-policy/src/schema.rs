@@ -52,7 +52,17 @@ impl Schema {
     /// Adds a table, or replaces the one of that name.
     #[must_use]
     pub fn table(mut self, schema: &str, table: &str, columns: impl IntoIterator<Item = Column>) -> Self {
-        self.insert(schema, table, TableShape { columns: columns.into_iter().collect() });
+        let columns = columns.into_iter().collect();
+        self.insert(schema, table, TableShape { columns, foreign_keys: Vec::new() });
+        self
+    }
+
+    /// Adds a foreign key to a table that was added before.
+    #[must_use]
+    pub fn foreign_key(mut self, schema: &str, table: &str, key: ForeignKey) -> Self {
+        if let Some(shape) = self.tables.get_mut(schema).and_then(|tables| tables.get_mut(table)) {
+            shape.foreign_keys.push(key);
+        }
         self
     }
 
@@ -71,11 +81,28 @@ impl Schema {
     }
 }
 
-/// The columns of one table, in the table's order.
+/// The columns of one table, in the table's order, and its foreign keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(deny_unknown_fields)]
 pub struct TableShape {
     pub(crate) columns: Vec<Column>,
+    #[serde(default)]
+    pub(crate) foreign_keys: Vec<ForeignKey>,
+}
+
+/// A foreign key: `columns` of a table refer to `referenced` of another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(clippy::exhaustive_structs, reason = "a schema is plain data, built by hand in tests")]
+pub struct ForeignKey {
+    /// The referring columns.
+    pub columns: Vec<String>,
+    /// The schema of the table referred to.
+    pub schema: String,
+    /// The table referred to.
+    pub table: String,
+    /// Its columns, in the order of `columns`.
+    pub referenced: Vec<String>,
 }
 
 impl TableShape {
@@ -84,10 +111,21 @@ impl TableShape {
         self.columns.iter()
     }
 
+    /// The foreign keys.
+    pub fn foreign_keys(&self) -> impl Iterator<Item = &ForeignKey> {
+        self.foreign_keys.iter()
+    }
+
     /// The column of that name.
     #[must_use]
     pub fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|c| c.name == name)
+    }
+
+    /// The place of a column in the table's order, from 0.
+    #[must_use]
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|c| c.name == name)
     }
 }
 

@@ -4,9 +4,10 @@
 //! Both are correct under every setting of `standard_conforming_strings`: a literal with a backslash is written in
 //! the `E''` form (PostgreSQL manual, sections 4.1.1 and 4.1.2).
 
+pub(crate) mod predicate;
+
 use crate::catalog::{Grant, PolicyObject, Privilege};
-use crate::document::{ClaimType, Command};
-use crate::ir::{Floor, Operand, Predicate};
+use crate::document::Command;
 use crate::schema::QualifiedName;
 
 /// Quotes an identifier. A NUL character, which PostgreSQL cannot store, is removed.
@@ -28,65 +29,6 @@ pub(crate) fn table(name: &QualifiedName) -> String {
 /// The setting that carries a claim.
 pub(crate) fn setting(claim: &str) -> String {
     format!("zk.{claim}")
-}
-
-/// A claim as a scalar sub-select, which PostgreSQL evaluates once a statement (an InitPlan) and can use as an index
-/// condition. A setting that was never set is NULL, one that was set in an earlier transaction is `''`: both mean
-/// that the claim is absent. A malformed one fails the statement.
-fn claim(name: &str, ty: ClaimType) -> String {
-    let setting = literal(&setting(name));
-    match ty {
-        ClaimType::One(_) => {
-            format!("(SELECT nullif(pg_catalog.current_setting({setting}, true), '')::{ty})")
-        }
-        // The outer cast keeps `= ANY ((SELECT …))` from being read as a comparison with the rows of a sub-query.
-        ClaimType::Many { .. } => {
-            format!("((SELECT nullif(pg_catalog.current_setting({setting}, true), '')::{ty})::{ty})")
-        }
-    }
-}
-
-/// The condition that a tenant's floor puts under every row.
-pub(crate) fn floor(floor: &Floor) -> String {
-    format!("({} = {})", ident(&floor.column), claim(&floor.claim, ClaimType::One(floor.ty)))
-}
-
-/// A condition as a parenthesised SQL expression.
-pub(crate) fn predicate(p: &Predicate) -> String {
-    match p {
-        Predicate::Always => "true".to_owned(),
-        Predicate::Test(term) => operand(term),
-        Predicate::Compare { left, op, right } => {
-            format!("({} {} {})", operand(left), op.symbol(), operand(right))
-        }
-        Predicate::IsNull(term) => format!("({} IS NULL)", operand(term)),
-        Predicate::InList { operand: term, list } => {
-            let list: Vec<String> = list.iter().map(operand).collect();
-            format!("({} IN ({}))", operand(term), list.join(", "))
-        }
-        Predicate::InClaim { operand: term, claim: name, element } => {
-            format!("({} = ANY {})", operand(term), claim(name, ClaimType::Many { array: *element }))
-        }
-        Predicate::Not(inner) => format!("(NOT {})", predicate(inner)),
-        Predicate::And(parts) => chain(parts, " AND "),
-        Predicate::Or(parts) => chain(parts, " OR "),
-    }
-}
-
-/// Parts joined by `AND` or `OR`; a single part stands alone.
-pub(crate) fn chain(parts: &[Predicate], word: &str) -> String {
-    match parts {
-        [one] => predicate(one),
-        parts => format!("({})", parts.iter().map(predicate).collect::<Vec<_>>().join(word)),
-    }
-}
-
-fn operand(operand: &Operand) -> String {
-    match operand {
-        Operand::Column(name) => ident(name),
-        Operand::Claim { name, ty } => claim(name, ClaimType::One(*ty)),
-        Operand::Value { text, ty } => format!("{}::{}", literal(text), ty.name()),
-    }
 }
 
 /// The CHECK of a critical column: bytes of the shape of a sealed value, version 1 (zk-crypto, SPEC.md).

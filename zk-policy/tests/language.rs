@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
-use zk_policy::{Column, ColumnType, Diagnostics, Document, Plan, Policy, Scalar, Schema, check};
+use zk_policy::{Column, ColumnType, Diagnostics, Document, ForeignKey, Plan, Policy, Scalar, Schema, check};
 
 fn files(folder: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(folder);
@@ -45,6 +45,16 @@ fn schema() -> Schema {
                 scalar("issued_on", Scalar::Date),
                 scalar("state", Scalar::Text),
             ],
+        )
+        .foreign_key(
+            "public",
+            "invoices",
+            ForeignKey {
+                columns: vec!["customer_id".to_owned()],
+                schema: "public".to_owned(),
+                table: "customers".to_owned(),
+                referenced: vec!["id".to_owned()],
+            },
         )
         .table("public", "countries", [scalar("code", Scalar::Text).not_null()])
         .table(

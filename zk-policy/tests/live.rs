@@ -7,8 +7,8 @@ use std::time::Duration;
 use testkit::Database;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
-use zk_policy::pg::{self, ApplyConfig, ErrorKind, Session};
-use zk_policy::{AccessEffect, Consent, Document, Plan, Policy, check};
+use zk_policy::pg::{self, ApplyConfig, ErrorKind};
+use zk_policy::{AccessEffect, Consent, Document, Plan, Policy, Session, check};
 
 const T1: &str = "11111111-1111-4111-8111-111111111111";
 const T2: &str = "22222222-2222-4222-8222-222222222222";

@@ -6,8 +6,7 @@ use tokio_postgres::config::{ChannelBinding, SslMode};
 use tokio_postgres::{Client, NoTls};
 use zk_creds::postgres::{Endpoint, Login};
 use zk_crypto::{Scope, Sealed};
-use zk_policy::Document;
-use zk_policy::pg::Session;
+use zk_policy::{Document, Session};
 
 use crate::Result;
 use crate::guard::POLICY;

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use zk_crypto::{Encryptor, EncryptorConfig, PostgresKeyStore, Reseal, Scope};
-use zk_policy::Document;
-use zk_policy::pg::Session;
+use zk_policy::{Document, Session};
 
 use crate::Result;
 use crate::guard::POLICY;

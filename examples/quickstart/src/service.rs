@@ -9,8 +9,7 @@ use zk_creds::Environment;
 use zk_creds::postgres::Login;
 use zk_crypto::{Context, Encryptor, EncryptorConfig, PostgresKeyStore, Scope, Sealed};
 use zk_kms::{KeyUri, OpenConfig};
-use zk_policy::Document;
-use zk_policy::pg::Session;
+use zk_policy::{Document, Session};
 
 use crate::Result;
 use crate::guard::POLICY;

@@ -20,11 +20,11 @@ pub(super) fn condition(right: &Right) -> String {
     parts.join("; ")
 }
 
-fn predicate(p: &Predicate) -> String {
+pub(crate) fn predicate(p: &Predicate) -> String {
     match p {
         Predicate::Always => "true".to_owned(),
         Predicate::Test(term) => operand(term),
-        Predicate::Compare { left, op, right } => {
+        Predicate::Compare { left, op, right, .. } => {
             format!("{} {} {}", operand(left), op.symbol(), operand(right))
         }
         Predicate::IsNull(term) => format!("{} is null", operand(term)),
@@ -34,6 +34,15 @@ fn predicate(p: &Predicate) -> String {
         }
         Predicate::InClaim { operand: term, claim, .. } => {
             format!("{} in claim.{}", operand(term), name(claim))
+        }
+        Predicate::Exists { step, condition } => {
+            let via: Vec<String> =
+                step.columns.iter().map(|(from, to)| format!("{} = {}", name(from), name(to))).collect();
+            let found = format!("exists {} via {}", step.table, via.join(", "));
+            match &**condition {
+                Predicate::Always => found,
+                condition => format!("{found} where {}", predicate(condition)),
+            }
         }
         Predicate::Not(inner) => match &**inner {
             Predicate::IsNull(term) => format!("{} is not null", operand(term)),
@@ -56,15 +65,16 @@ fn chain(parts: &[Predicate], word: &str) -> String {
 fn nested(p: &Predicate) -> String {
     match p {
         Predicate::And(parts) | Predicate::Or(parts) if parts.len() > 1 => format!("({})", predicate(p)),
+        Predicate::Exists { .. } => format!("({})", predicate(p)),
         p => predicate(p),
     }
 }
 
 fn operand(operand: &Operand) -> String {
     match operand {
-        Operand::Column(column) => name(column),
+        Operand::Column { name: column, .. } => name(column),
         Operand::Claim { name: claim, .. } => format!("claim.{}", name(claim)),
-        Operand::Value { text, ty: Scalar::Int8 | Scalar::Bool } => text.clone(),
+        Operand::Value { text, ty: Scalar::Int8 | Scalar::Bool, .. } => text.clone(),
         Operand::Value { text, .. } => format!("'{}'", text.replace('\'', "''")),
     }
 }

@@ -97,13 +97,15 @@ fn check_setting_name(name: &Name, diagnostics: &mut Diagnostics) {
     check_length(name, text, diagnostics);
 }
 
-impl TableChecker<'_> {
-    pub(super) fn column(&mut self, name: &Name) -> Option<&Column> {
-        let found = self.shape.column(name.as_str());
+impl<'a> TableChecker<'a> {
+    /// The column with its place in the table, or a diagnostic.
+    pub(super) fn column(&mut self, name: &Name) -> Option<(&'a Column, usize)> {
+        let shape = self.place().shape;
+        let found = shape.columns().zip(0..).find(|(column, _)| column.name == name.as_str());
         if found.is_none() {
-            let candidates = self.shape.columns().map(|c| c.name.as_str());
+            let candidates = shape.columns().map(|c| c.name.as_str());
             let mut diagnostic = unknown("column", name, candidates);
-            diagnostic.message = format!("`{}` has no column `{name}`", self.table.name);
+            diagnostic.message = format!("`{}` has no column `{name}`", self.place().name);
             self.diagnostics.push(diagnostic);
         }
         found

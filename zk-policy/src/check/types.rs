@@ -6,6 +6,7 @@ use crate::document::{ClaimType, Expr, Op, Scalar, Term};
 use crate::ir::{Operand, Predicate};
 use crate::schema::ColumnType;
 use crate::source::Span;
+use crate::value::Datum;
 
 impl TableChecker<'_> {
     /// The typed form of a condition; None when something was reported.
@@ -37,6 +38,7 @@ impl TableChecker<'_> {
                     None
                 }
             },
+            Expr::Exists { table, via, condition } => self.exists(table, via, condition.as_deref()),
             Expr::Not(inner) => Some(Predicate::Not(Box::new(self.predicate(inner)?))),
             Expr::And(parts) => Some(Predicate::And(self.predicates(parts)?)),
             Expr::Or(parts) => Some(Predicate::Or(self.predicates(parts)?)),
@@ -59,13 +61,13 @@ impl TableChecker<'_> {
             return None;
         }
         let (left, right) = (self.typed(left, ty), self.typed(right, ty));
-        Some(Predicate::Compare { left: left?, op, right: right? })
+        Some(Predicate::Compare { ty: ty.unwrap_or(Scalar::Text), left: left?, op, right: right? })
     }
 
     /// The type that a term has by itself; a quoted text takes the type of what it is compared with.
     fn natural(&self, term: &Term) -> Option<Scalar> {
         match term {
-            Term::Column(name) => match self.shape.column(name.as_str())?.ty {
+            Term::Column(name) => match self.place().shape.column(name.as_str())?.ty {
                 ColumnType::Scalar(scalar) => Some(scalar),
                 ColumnType::Bytea | ColumnType::Other(_) => None,
             },
@@ -83,8 +85,8 @@ impl TableChecker<'_> {
     fn typed(&mut self, term: &Term, wanted: Option<Scalar>) -> Option<Operand> {
         let (operand, ty) = match term {
             Term::Column(name) => {
-                let column = self.column(name)?.clone();
-                if self.table.critical.contains(name) {
+                let (column, place) = self.column(name)?;
+                if self.place().critical.contains(&name) {
                     let message = format!("`{name}` is critical: a rule would compare its sealed bytes");
                     let diagnostic = Diagnostic::new(Code::SealedInRule, name.span(), message);
                     self.diagnostics.push(diagnostic.help("decide by a column that is not sealed"));
@@ -97,7 +99,8 @@ impl TableChecker<'_> {
                     ));
                     return None;
                 };
-                (Operand::Column(name.as_str().to_owned()), ty)
+                self.note(name.as_str());
+                (Operand::Column { name: name.as_str().to_owned(), place }, ty)
             }
             Term::Claim(name) => {
                 let ty = self.scalar_claim(name)?;
@@ -105,14 +108,16 @@ impl TableChecker<'_> {
             }
             Term::Text(literal) => {
                 let ty = wanted.unwrap_or(Scalar::Text);
-                self.literal(&literal.value, ty, literal.span)?;
-                (Operand::Value { text: literal.value.clone(), ty }, ty)
+                let datum = self.literal(&literal.value, ty, literal.span)?;
+                (Operand::Value { text: literal.value.clone(), ty, datum }, ty)
             }
             Term::Int(literal) => {
-                (Operand::Value { text: literal.value.to_string(), ty: Scalar::Int8 }, Scalar::Int8)
+                let (text, datum) = (literal.value.to_string(), Datum::Int8(literal.value));
+                (Operand::Value { text, ty: Scalar::Int8, datum }, Scalar::Int8)
             }
             Term::Bool(literal) => {
-                (Operand::Value { text: literal.value.to_string(), ty: Scalar::Bool }, Scalar::Bool)
+                let (text, datum) = (literal.value.to_string(), Datum::Bool(literal.value));
+                (Operand::Value { text, ty: Scalar::Bool, datum }, Scalar::Bool)
             }
         };
         match wanted {
@@ -129,7 +134,11 @@ impl TableChecker<'_> {
     /// A column of any type, or a claim: what may be tested for NULL.
     fn nullable(&mut self, term: &Term) -> Option<Operand> {
         match term {
-            Term::Column(name) => Some(Operand::Column(self.column(name)?.name.clone())),
+            Term::Column(name) => {
+                let (column, place) = self.column(name)?;
+                self.note(name.as_str());
+                Some(Operand::Column { name: column.name.clone(), place })
+            }
             Term::Claim(name) => {
                 let ty = self.scalar_claim(name)?;
                 Some(Operand::Claim { name: name.as_str().to_owned(), ty })
@@ -143,12 +152,14 @@ impl TableChecker<'_> {
     }
 
     /// Refuses a text that its type cannot read, so that PostgreSQL never has to.
-    fn literal(&mut self, text: &str, ty: Scalar, span: Span) -> Option<()> {
+    fn literal(&mut self, text: &str, ty: Scalar, span: Span) -> Option<Datum> {
         let help = match ty {
             Scalar::Int8 => "write a number without quotes".to_owned(),
             Scalar::Bool => "write `true` or `false` without quotes".to_owned(),
-            _ if ty.reads(text) => return Some(()),
-            _ => format!("write {}", ty.shape()),
+            _ => match ty.read(text) {
+                Some(datum) => return Some(datum),
+                None => format!("write {}", ty.shape()),
+            },
         };
         let message = format!("`{text}` is not of type `{}`", ty.name());
         self.diagnostics.push(Diagnostic::new(Code::BadLiteral, span, message).help(help));

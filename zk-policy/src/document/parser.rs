@@ -104,12 +104,7 @@ impl Parser {
     }
 
     fn table(&mut self) -> Parsed<Table> {
-        let first = self.name("the table's name")?;
-        let name = if self.eat(".") {
-            TableName { schema: first, table: self.name("the table's name")? }
-        } else {
-            TableName { schema: "public".into(), table: first }
-        };
+        let name = self.table_name()?;
         let mut table = Table { name, tenancy: None, critical: vec![], rules: vec![], columns: vec![] };
         self.mark("{")?;
         while !self.eat("}") {
@@ -127,6 +122,14 @@ impl Parser {
             }
         }
         Ok(table)
+    }
+
+    fn table_name(&mut self) -> Parsed<TableName> {
+        let first = self.name("the table's name")?;
+        if self.eat(".") {
+            return Ok(TableName { schema: first, table: self.name("the table's name")? });
+        }
+        Ok(TableName { schema: "public".into(), table: first })
     }
 
     fn statement(&mut self, table: &mut Table) -> Parsed<()> {
@@ -247,8 +250,8 @@ impl Parser {
     }
 
     fn comparison(&mut self) -> Parsed<Expr> {
-        if self.is_word("exists") {
-            return self.unsupported("exists", "copy the column that decides into this table");
+        if self.eat_word("exists") {
+            return self.exists();
         }
         let left = self.term()?;
         if self.eat_word("is") {
@@ -272,6 +275,21 @@ impl Parser {
         };
         self.at += 1;
         Ok(Expr::Compare { left, op, right: self.term()? })
+    }
+
+    /// `exists table via column [where condition]`; the condition reaches as far as it can.
+    fn exists(&mut self) -> Parsed<Expr> {
+        let table = self.table_name()?;
+        self.keyword("via")?;
+        let via = if self.eat("(") {
+            let via = self.names("a column")?;
+            self.mark(")")?;
+            via
+        } else {
+            vec![self.name("a column")?]
+        };
+        let condition = if self.eat_word("where") { Some(Box::new(self.expr()?)) } else { None };
+        Ok(Expr::Exists { table, via, condition })
     }
 
     fn membership(&mut self, term: Term) -> Parsed<Expr> {

@@ -78,6 +78,14 @@ impl fmt::Display for Expr {
                 write!(f, ")")
             }
             Self::InClaim { term, claim } => write!(f, "{term} in claim.{}", Bare(claim)),
+            Self::Exists { table, via, condition } => {
+                write!(f, "exists {}.{} via ", Bare(&table.schema), Bare(&table.table))?;
+                match via.as_slice() {
+                    [one] => write!(f, "{}", Bare(one))?,
+                    via => write!(f, "({})", Names(via))?,
+                }
+                condition.iter().try_for_each(|condition| write!(f, " where {condition}"))
+            }
             Self::Not(inner) => match &**inner {
                 Self::IsNull(term) => write!(f, "{term} is not null"),
                 inner => write!(f, "not {}", Nested(inner)),
@@ -101,7 +109,8 @@ struct Nested<'a>(&'a Expr);
 impl fmt::Display for Nested<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Expr::And(_) | Expr::Or(_) => write!(f, "({})", self.0),
+            // A condition after `where` reaches as far as it can.
+            Expr::And(_) | Expr::Or(_) | Expr::Exists { .. } => write!(f, "({})", self.0),
             other => write!(f, "{other}"),
         }
     }

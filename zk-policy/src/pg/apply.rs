@@ -73,7 +73,7 @@ async fn attempt_apply(client: &mut Client, plan: &Plan, config: &ApplyConfig) -
         transaction.batch_execute(statement).await?;
     }
     let after = read::catalog(&transaction, &plan.policy, &plan.desired).await?;
-    let left = Plan::new(&plan.policy, plan.desired.clone(), &after);
+    let left = Plan::new(&plan.policy, &plan.desired, plan.desired.clone(), &after);
     if !left.is_empty() {
         let left: Vec<&str> = left.steps.iter().map(|step| step.summary.as_str()).take(NAMED).collect();
         let message = format!(

@@ -8,7 +8,7 @@ use super::Error;
 use crate::catalog::{Grant, PolicyObject, Privilege, RoleObject, State, TableObject};
 use crate::document::Command;
 use crate::plan::role_mark;
-use crate::schema::{Column, ColumnType, QualifiedName, Schema, TableShape};
+use crate::schema::{Column, ColumnType, ForeignKey, QualifiedName, Schema, TableShape};
 use crate::sql;
 
 /// Reads the tables of all schemas but the system's: what [`check`](crate::check()) has to know.
@@ -20,10 +20,11 @@ pub async fn read_schema(client: &Client) -> Result<Schema, Error> {
     let rows = client
         .query(
             "SELECT n.nspname::text, c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod),
-                    a.attnotnull, a.attgenerated <> ''
+                    a.attnotnull, a.attgenerated <> '', coalesce(k.collisdeterministic, true)
              FROM pg_catalog.pg_class c
              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
              JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+             LEFT JOIN pg_catalog.pg_collation k ON k.oid = a.attcollation
              WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
                AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
              ORDER BY n.nspname, c.relname, a.attnum",
@@ -34,16 +35,50 @@ pub async fn read_schema(client: &Client) -> Result<Schema, Error> {
     for row in &rows {
         let ty: String = row.try_get(3)?;
         let not_null: bool = row.try_get(4)?;
-        let mut column = Column::new(row.try_get::<_, String>(2)?, ColumnType::from_sql(&ty));
+        // Under such a collation texts are equal that differ in bytes: rules have no way to say which is meant.
+        let deterministic: bool = row.try_get(6)?;
+        let ty = if deterministic { ColumnType::from_sql(&ty) } else { ColumnType::Other(ty) };
+        let mut column = Column::new(row.try_get::<_, String>(2)?, ty);
         column.nullable = !not_null;
         column.generated = row.try_get(5)?;
         tables.entry((row.try_get(0)?, row.try_get(1)?)).or_default().columns.push(column);
+    }
+    for (table, key) in foreign_keys(client).await? {
+        tables.entry(table).or_default().foreign_keys.push(key);
     }
     let mut schema = Schema::default();
     for ((namespace, table), shape) in tables {
         schema.insert(&namespace, &table, shape);
     }
     Ok(schema)
+}
+
+async fn foreign_keys(client: &Client) -> Result<Vec<((String, String), ForeignKey)>, Error> {
+    let rows = client
+        .query(
+            "SELECT n.nspname::text, c.relname::text, fn.nspname::text, f.relname::text,
+                    ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY AS u (num, ord)
+                          JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.num ORDER BY u.ord),
+                    ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY AS u (num, ord)
+                          JOIN pg_catalog.pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.num ORDER BY u.ord)
+             FROM pg_catalog.pg_constraint k
+             JOIN pg_catalog.pg_class c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+             JOIN pg_catalog.pg_class f ON f.oid = k.confrelid JOIN pg_catalog.pg_namespace fn ON fn.oid = f.relnamespace
+             WHERE k.contype = 'f' AND k.conparentid = 0 AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+             ORDER BY k.conname, k.oid",
+            &[],
+        )
+        .await?;
+    let key = |row: &Row| -> Result<((String, String), ForeignKey), Error> {
+        let key = ForeignKey {
+            schema: row.try_get(2)?,
+            table: row.try_get(3)?,
+            columns: row.try_get(4)?,
+            referenced: row.try_get(5)?,
+        };
+        Ok(((row.try_get(0)?, row.try_get(1)?), key))
+    };
+    rows.iter().map(key).collect()
 }
 
 /// The server spells expressions depending on the reader's search path; this makes the spelling one.

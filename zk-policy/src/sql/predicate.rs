@@ -1,0 +1,138 @@
+//! Conditions as SQL, for two readers: policies, which take claims from settings, and filters, which take them as
+//! parameters.
+
+use crate::document::{ClaimType, Op, Scalar};
+use crate::ir::{Floor, Operand, Predicate, Step};
+use crate::schema::QualifiedName;
+use crate::sql::{ident, literal, setting, table};
+
+/// Where a condition takes claims from, and which rows of another table count.
+pub(crate) trait Source {
+    /// The SQL of a claim.
+    fn claim(&mut self, name: &str, ty: ClaimType) -> String;
+    /// The condition under which the reader may see a row of another table, unless the server sees to it.
+    fn visible(&mut self, table: &QualifiedName) -> Option<String>;
+}
+
+/// Claims from settings; rows of other tables under their own row-level security.
+pub(crate) struct Settings;
+
+impl Source for Settings {
+    /// A scalar sub-select, which PostgreSQL evaluates once a statement (an InitPlan) and can use as an index condition.
+    /// A setting that was never set is NULL, one that was set in an earlier transaction is `''`: both mean that the claim
+    /// is absent. A malformed one fails the statement.
+    fn claim(&mut self, name: &str, ty: ClaimType) -> String {
+        let setting = literal(&setting(name));
+        let value = format!("(SELECT nullif(pg_catalog.current_setting({setting}, true), '')::{ty})");
+        match ty {
+            ClaimType::One(_) => value,
+            // The outer cast keeps `= ANY ((SELECT …))` from being read as a comparison with the rows of a sub-query.
+            ClaimType::Many { .. } => format!("({value}::{ty})"),
+        }
+    }
+
+    fn visible(&mut self, _: &QualifiedName) -> Option<String> {
+        None
+    }
+}
+
+/// The condition that a tenant's floor puts under every row.
+pub(crate) fn floor(floor: &Floor, source: &mut impl Source) -> String {
+    format!("({} = {})", ident(&floor.column), source.claim(&floor.claim, ClaimType::One(floor.ty)))
+}
+
+/// Rows for which at least one condition is true.
+pub(crate) fn any(conditions: &[Predicate], source: &mut impl Source) -> String {
+    Writer { source, positive: true }.chain(conditions, " OR ")
+}
+
+/// Rows for which every condition is certainly false: one that is NULL refuses, as a guard should.
+pub(crate) fn none(conditions: &[Predicate], source: &mut impl Source) -> String {
+    let negated: Vec<Predicate> = conditions.iter().map(|p| Predicate::Not(Box::new(p.clone()))).collect();
+    Writer { source, positive: true }.chain(&negated, " AND ")
+}
+
+struct Writer<'a, S> {
+    source: &'a mut S,
+    /// Whether NULL and false come to the same here, because nothing above negates.
+    positive: bool,
+}
+
+impl<S: Source> Writer<'_, S> {
+    /// A condition as an SQL expression that binds tightly.
+    fn predicate(&mut self, p: &Predicate) -> String {
+        match p {
+            Predicate::Always => "true".to_owned(),
+            Predicate::Test(term) => self.operand(term),
+            Predicate::Compare { ty, left, op, right } => {
+                let (left, right) = (self.operand(left), self.operand(right));
+                // Order of text is that of bytes, whatever the column's collation: one meaning everywhere.
+                let ordered = !matches!(op, Op::Eq | Op::Ne) && *ty == Scalar::Text;
+                let collate = if ordered { " COLLATE pg_catalog.\"C\"" } else { "" };
+                format!("({left}{collate} {} {right})", op.symbol())
+            }
+            Predicate::IsNull(term) => format!("({} IS NULL)", self.operand(term)),
+            Predicate::InList { operand, list } => {
+                let operand = self.operand(operand);
+                let list: Vec<String> = list.iter().map(|item| self.operand(item)).collect();
+                format!("({operand} IN ({}))", list.join(", "))
+            }
+            Predicate::InClaim { operand, claim, element } => {
+                let operand = self.operand(operand);
+                format!("({operand} = ANY {})", self.source.claim(claim, ClaimType::Many { array: *element }))
+            }
+            Predicate::Exists { step, condition } => self.exists(step, condition),
+            Predicate::Not(inner) => {
+                let positive = std::mem::replace(&mut self.positive, false);
+                let inner = self.predicate(inner);
+                self.positive = positive;
+                format!("(NOT {inner})")
+            }
+            Predicate::And(parts) => self.chain(parts, " AND "),
+            Predicate::Or(parts) => self.chain(parts, " OR "),
+        }
+    }
+
+    /// Parts joined by `AND` or `OR`; a single part stands alone.
+    fn chain(&mut self, parts: &[Predicate], word: &str) -> String {
+        match parts {
+            [one] => self.predicate(one),
+            parts => {
+                let parts: Vec<String> = parts.iter().map(|part| self.predicate(part)).collect();
+                format!("({})", parts.join(word))
+            }
+        }
+    }
+
+    /// Membership in what an uncorrelated sub-select finds: computed once a statement, and usable for an index. It is NULL
+    /// where the referring column is, which only matters below a negation.
+    fn exists(&mut self, step: &Step, condition: &Predicate) -> String {
+        let positive = std::mem::replace(&mut self.positive, true);
+        let mut conditions: Vec<String> = self.source.visible(&step.table).into_iter().collect();
+        if *condition != Predicate::Always {
+            conditions.push(self.predicate(condition));
+        }
+        self.positive = positive;
+        let (outer, inner): (Vec<String>, Vec<String>) =
+            step.columns.iter().map(|(o, i)| (ident(o), ident(i))).unzip();
+        let filter = if conditions.is_empty() {
+            String::new()
+        } else {
+            format!(" WHERE {}", conditions.join(" AND "))
+        };
+        let found = format!("SELECT {} FROM {}{filter}", inner.join(", "), table(&step.table));
+        let test = match outer.as_slice() {
+            [one] => format!("({one} = ANY (ARRAY({found})))"),
+            many => format!("(({}) IN ({found}))", many.join(", ")),
+        };
+        if self.positive { test } else { format!("coalesce({test}, false)") }
+    }
+
+    fn operand(&mut self, operand: &Operand) -> String {
+        match operand {
+            Operand::Column { name, .. } => ident(name),
+            Operand::Claim { name, ty } => self.source.claim(name, ClaimType::One(*ty)),
+            Operand::Value { text, ty, .. } => format!("{}::{}", literal(text), ty.name()),
+        }
+    }
+}
