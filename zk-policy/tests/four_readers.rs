@@ -8,6 +8,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::string_slice,
+    clippy::print_stdout,
     reason = "tests"
 )]
 
@@ -186,13 +187,14 @@ fn rows() -> impl Strategy<Value = Vec<Data>> {
         proptest::option::weighted(0.8, 0..ROWS),
     );
     vec(row, ROWS).prop_map(|rows| {
-        let data = |(id, (tenant, values, parent)): (usize, (i64, Vec<Option<usize>>, Option<usize>))| Data {
-            id: i64::try_from(id).unwrap(),
+        let rows = rows.into_iter().zip(0_i64..);
+        rows.map(|((tenant, values, parent), id)| Data {
+            id,
             tenant,
             values,
             parent: parent.map(|p| i64::try_from(p).unwrap()),
-        };
-        rows.into_iter().enumerate().map(data).collect()
+        })
+        .collect()
     })
 }
 
