@@ -83,7 +83,13 @@ pub fn check(document: &Document, schema: &Schema) -> Result<Policy, Diagnostics
             diagnostics.push(diagnostic.help("give it an `allow`, or remove it"));
         }
     }
-    diagnostics.or(Policy { name: document.name.as_str().to_owned(), roles, claims, tables })
+    diagnostics.or(Policy {
+        name: document.name.as_str().to_owned(),
+        roles,
+        claims,
+        signed: document.signed,
+        tables,
+    })
 }
 
 fn unknown_table(

@@ -29,6 +29,9 @@ pub(crate) fn compile(policy: &Policy) -> State {
     for (name, table) in &policy.tables {
         for (role, _) in table.rights.keys() {
             state.usage.insert((name.schema.clone(), policy.database_role(role)));
+            if policy.signed {
+                state.usage.insert(("zk".to_owned(), policy.database_role(role)));
+            }
         }
         state.tables.insert(name.clone(), table_object(policy, table));
     }
@@ -36,10 +39,11 @@ pub(crate) fn compile(policy: &Policy) -> State {
 }
 
 fn table_object(policy: &Policy, table: &TablePolicy) -> TableObject {
+    let mut settings = Settings { signed: policy.signed };
     let mut policies = BTreeMap::new();
     let mut grants = BTreeSet::new();
     if let Some(floor) = &table.floor {
-        let condition = Some(predicate::floor(floor, &mut Settings));
+        let condition = Some(predicate::floor(floor, &mut settings));
         let roles = BTreeSet::from([sql::PUBLIC.to_owned()]);
         let object = PolicyObject {
             permissive: false,
@@ -55,12 +59,12 @@ fn table_object(policy: &Policy, table: &TablePolicy) -> TableObject {
         let name = policy_name(role, *command);
         policies.insert(
             name.clone(),
-            rows(&grantee, *command, true, predicate::any(&right.allow, &mut Settings)),
+            rows(&grantee, *command, true, predicate::any(&right.allow, &mut settings)),
         );
         if !right.deny.is_empty() {
             policies.insert(
                 format!("{name}_deny"),
-                rows(&grantee, *command, false, predicate::none(&right.deny, &mut Settings)),
+                rows(&grantee, *command, false, predicate::none(&right.deny, &mut settings)),
             );
         }
         grants.extend(columns(&grantee, *command, right));

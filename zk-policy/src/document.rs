@@ -12,9 +12,9 @@ use crate::diagnostic::Diagnostics;
 use crate::source::Span;
 
 /// Words that are never names unless quoted, because a reader could take them for something else.
-const RESERVED: [&str; 15] = [
-    "policy", "role", "claim", "table", "persona", "where", "and", "or", "not", "in", "is", "exists", "null",
-    "true", "false",
+const RESERVED: [&str; 16] = [
+    "policy", "role", "claim", "claims", "table", "persona", "where", "and", "or", "not", "in", "is",
+    "exists", "null", "true", "false",
 ];
 
 /// A name with its place in the text. Two names are equal when they spell the same.
@@ -104,6 +104,9 @@ pub struct Document {
     /// The typed facts about a session that rules may use.
     #[serde(default)]
     pub claims: Vec<Claim>,
+    /// Whether sessions must sign their claims.
+    #[serde(default, rename = "claims_signed")]
+    pub signed: bool,
     /// What holds for each table.
     #[serde(default)]
     pub tables: Vec<Table>,

@@ -14,6 +14,8 @@ pub struct Policy {
     pub(crate) name: String,
     pub(crate) roles: Vec<String>,
     pub(crate) claims: BTreeMap<String, ClaimType>,
+    /// Whether claims are read through the function that verifies their signature.
+    pub(crate) signed: bool,
     pub(crate) tables: BTreeMap<QualifiedName, TablePolicy>,
 }
 

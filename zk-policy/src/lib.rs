@@ -46,8 +46,8 @@
 //! Row-level security does not bind superusers and roles with BYPASSRLS, and unique or foreign keys tell whether a
 //! hidden row exists. Rows and columns are granted independently: a role that may see some columns of some rows by one
 //! rule and others by another sees both kinds of columns on both kinds of rows. Claims are settings of a transaction:
-//! whoever can run SQL of their own on a connection can set them. Not yet in this version: masks, personas across
-//! tenants, claims that are signed.
+//! whoever can run SQL of their own on a connection can set them, unless the policy says `claims signed`. Not yet in this
+//! version: masks, personas across tenants.
 //!
 //! `zk` is the platform's prefix; nothing here has to do with zero-knowledge proofs.
 

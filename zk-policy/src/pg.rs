@@ -18,12 +18,15 @@ mod apply;
 mod error;
 mod read;
 mod session;
+mod signed;
 
 use tokio_postgres::{Client, IsolationLevel, SimpleQueryMessage};
 
 pub use apply::{Applied, ApplyConfig, apply};
 pub use error::{Error, ErrorKind};
 pub use read::read_schema;
+pub use session::SignedSession;
+pub use signed::{ClaimKey, add_claim_key, install_signing, remove_claim_key};
 
 use crate::compile::compile;
 use crate::ir::Policy;
@@ -46,6 +49,9 @@ pub async fn plan(client: &mut Client, policy: &Policy) -> Result<Plan, Error> {
         client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).start().await?;
     let wanted = compile(policy);
     read::pin_search_path(&transaction).await?;
+    if policy.signed {
+        read::check_signing(&transaction).await?;
+    }
     let catalog = read::catalog(&transaction, &policy.name, &wanted).await?;
     let settled = read::settle(&transaction, &wanted).await?;
     transaction.rollback().await?;

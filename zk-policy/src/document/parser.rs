@@ -13,7 +13,7 @@ const MAX_SOURCE: usize = 4 << 20;
 /// The deepest nesting of a condition.
 const MAX_DEPTH: usize = 64;
 
-const ITEMS: [&str; 4] = ["role", "claim", "table", "persona"];
+const ITEMS: [&str; 5] = ["role", "claim", "claims", "table", "persona"];
 const STATEMENTS: [&str; 7] = ["tenant", "shared", "critical", "allow", "deny", "columns", "mask"];
 
 pub(super) fn parse(source: &str) -> Result<Document, Diagnostics> {
@@ -21,7 +21,13 @@ pub(super) fn parse(source: &str) -> Result<Document, Diagnostics> {
     if source.len() > MAX_SOURCE {
         let message = format!("the text is longer than {MAX_SOURCE} bytes");
         diagnostics.push(Diagnostic::new(Code::Limit, Span::NONE, message));
-        return diagnostics.or(Document { name: "".into(), roles: vec![], claims: vec![], tables: vec![] });
+        return diagnostics.or(Document {
+            name: "".into(),
+            roles: vec![],
+            claims: vec![],
+            signed: false,
+            tables: vec![],
+        });
     }
     let tokens = lex(source, &mut diagnostics);
     let mut parser = Parser { tokens, at: 0, depth: 0, diagnostics };
@@ -42,7 +48,8 @@ struct Parser {
 
 impl Parser {
     fn document(&mut self) -> Document {
-        let mut document = Document { name: "".into(), roles: vec![], claims: vec![], tables: vec![] };
+        let mut document =
+            Document { name: "".into(), roles: vec![], claims: vec![], signed: false, tables: vec![] };
         match self.keyword("policy").and_then(|()| self.name("the policy's name")) {
             Ok(name) => document.name = name,
             Err(Reported) => self.skip_to(&ITEMS),
@@ -66,13 +73,16 @@ impl Parser {
             let name = self.name("the claim's name")?;
             self.mark(":")?;
             document.claims.push(Claim { name, ty: self.claim_type()? });
+        } else if self.eat_word("claims") {
+            self.keyword("signed")?;
+            document.signed = true;
         } else if self.eat_word("table") {
             let table = self.table()?;
             document.tables.push(table);
         } else if self.is_word("persona") {
             return self.unsupported("persona", "give the work a role that acts within one tenant at a time");
         } else {
-            return self.unexpected("`role`, `claim` or `table`", &ITEMS);
+            return self.unexpected("`role`, `claim`, `claims` or `table`", &ITEMS);
         }
         Ok(())
     }

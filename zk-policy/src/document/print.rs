@@ -22,6 +22,9 @@ impl fmt::Display for Document {
             let ty: ClaimType = claim.ty;
             writeln!(f, "{}claim {}: {ty}", blank_line_before(claim, &self.claims), Bare(&claim.name))?;
         }
+        if self.signed {
+            writeln!(f, "claims signed")?;
+        }
         self.tables.iter().try_for_each(|table| write_table(f, table))
     }
 }

@@ -22,6 +22,11 @@ pub enum ErrorKind {
     TooOld,
     /// A table of the policy is gone: read the schema and check again.
     MissingTable,
+    /// The policy says `claims signed`, and the database has no function that verifies: call
+    /// [`install_signing`](super::install_signing) first.
+    MissingSigning,
+    /// A value that is not what it should be.
+    Invalid,
     /// The connected role lacks a privilege.
     Denied,
     /// Another apply is at work on this database.

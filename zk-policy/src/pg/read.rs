@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio_postgres::{Client, Row, Transaction};
 
-use super::Error;
+use super::{Error, ErrorKind};
 use crate::catalog::{Grant, PolicyObject, Privilege, RoleObject, State, TableObject};
 use crate::document::Command;
 use crate::plan::role_mark;
@@ -84,6 +84,17 @@ async fn foreign_keys(client: &Client) -> Result<Vec<((String, String), ForeignK
 /// The server spells expressions depending on the reader's search path; this makes the spelling one.
 pub(super) async fn pin_search_path(transaction: &Transaction<'_>) -> Result<(), Error> {
     Ok(transaction.batch_execute("SET LOCAL search_path = pg_catalog, pg_temp").await?)
+}
+
+/// Refuses to plan a policy with signed claims for a database that cannot verify them.
+pub(super) async fn check_signing(transaction: &Transaction<'_>) -> Result<(), Error> {
+    let row = transaction.query_one("SELECT to_regprocedure('zk.claim(text)') IS NOT NULL", &[]).await?;
+    if row.try_get(0)? {
+        return Ok(());
+    }
+    let message =
+        "the policy says `claims signed`, and this database cannot verify them; call install_signing first";
+    Err(Error::new(ErrorKind::MissingSigning, message))
 }
 
 /// What the database holds of all that `wanted` speaks of, and what the policy's roles hold anywhere else.

@@ -1,9 +1,16 @@
 //! A session on a connection: it enters a role once, and sets claims for one transaction at a time.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use tokio_postgres::{Client, Transaction};
 
+use super::{ClaimKey, Error};
 use crate::session::Session;
 use crate::sql;
+
+/// How long a transaction may wait to begin its work after its claims were signed.
+const VALID_FOR: Duration = Duration::from_secs(60);
 
 impl Session {
     /// Makes the connection act as the session's role until it is reset. Do it once for each connection: changing
@@ -33,6 +40,59 @@ impl Session {
                 &[&settings, &values],
             )
             .await?;
+        Ok(transaction)
+    }
+}
+
+/// A session whose claims are signed, for policies that say `claims signed`.
+///
+/// What is signed is the role, the claims, the server process of the connection and a time: claims can neither be made up
+/// nor taken to another connection or role by whoever runs SQL on the connection.
+#[derive(Debug, Clone, Copy)]
+pub struct SignedSession<'a> {
+    session: &'a Session,
+    key: &'a ClaimKey,
+    valid_for: Duration,
+}
+
+impl Session {
+    /// The same session, signed.
+    #[must_use]
+    pub fn signed<'a>(&'a self, key: &'a ClaimKey) -> SignedSession<'a> {
+        SignedSession { session: self, key, valid_for: VALID_FOR }
+    }
+}
+
+impl SignedSession<'_> {
+    /// Changes how long after the signing a transaction may begin; 60 seconds by default. A transaction that has begun
+    /// keeps its claims.
+    #[must_use]
+    pub fn valid_for(self, valid_for: Duration) -> Self {
+        Self { valid_for, ..self }
+    }
+
+    /// Begins a transaction in which the claims hold. The connection must have [entered](Session::enter) the role.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`](super::ErrorKind::Invalid) when the key cannot sign; those of the connection.
+    pub async fn begin<'c>(&self, client: &'c mut Client) -> Result<Transaction<'c>, Error> {
+        let transaction = client.transaction().await?;
+        let row = transaction
+            .query_one(
+                "SELECT pg_catalog.pg_backend_pid(),
+                        pg_catalog.floor(extract(epoch FROM pg_catalog.transaction_timestamp()))::int8",
+                &[],
+            )
+            .await?;
+        let (pid, now): (i32, i64) = (row.try_get(0)?, row.try_get(1)?);
+        let until = now.saturating_add(i64::try_from(self.valid_for.as_secs()).unwrap_or(i64::MAX));
+        let claims: BTreeMap<&str, &str> =
+            self.session.declared().filter_map(|claim| Some((claim, self.session.text(claim)?))).collect();
+        let role = self.session.database_role();
+        let payload =
+            serde_json::json!({ "role": role, "pid": pid, "until": until, "claims": claims }).to_string();
+        let signed = self.key.sign(&payload)?;
+        transaction.execute("SELECT pg_catalog.set_config('zk.signed', $1, true)", &[&signed]).await?;
         Ok(transaction)
     }
 }

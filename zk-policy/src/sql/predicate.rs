@@ -15,15 +15,23 @@ pub(crate) trait Source {
 }
 
 /// Claims from settings; rows of other tables under their own row-level security.
-pub(crate) struct Settings;
+#[derive(Clone, Copy)]
+pub(crate) struct Settings {
+    /// Whether settings count only when they are signed.
+    pub(crate) signed: bool,
+}
 
 impl Source for Settings {
     /// A scalar sub-select, which PostgreSQL evaluates once a statement (an InitPlan) and can use as an index condition.
     /// A setting that was never set is NULL, one that was set in an earlier transaction is `''`: both mean that the claim
     /// is absent. A malformed one fails the statement.
     fn claim(&mut self, name: &str, ty: ClaimType) -> String {
-        let setting = literal(&setting(name));
-        let value = format!("(SELECT nullif(pg_catalog.current_setting({setting}, true), '')::{ty})");
+        let value = if self.signed {
+            format!("(SELECT zk.claim({})::{ty})", literal(name))
+        } else {
+            let setting = literal(&setting(name));
+            format!("(SELECT nullif(pg_catalog.current_setting({setting}, true), '')::{ty})")
+        };
         match ty {
             ClaimType::One(_) => value,
             // The outer cast keeps `= ANY ((SELECT …))` from being read as a comparison with the rows of a sub-query.
