@@ -15,6 +15,13 @@ pub(crate) struct State {
     pub(crate) roles: BTreeMap<String, RoleObject>,
     /// `(schema, role)` pairs with USAGE.
     pub(crate) usage: BTreeSet<(String, String)>,
+    /// `(schema, role)` pairs with CREATE. Never wanted.
+    pub(crate) creating: BTreeSet<(String, String)>,
+    /// Ways around the tables, in words. Never wanted.
+    pub(crate) exposed: BTreeSet<String>,
+    /// `(role, asked, asking)`: narrowing what the role sees of the table asked may widen what it may do to the table
+    /// asking, because a rule of that refuses by what it finds. Known of what is wanted only.
+    pub(crate) refusing: BTreeSet<(String, QualifiedName, QualifiedName)>,
     pub(crate) tables: BTreeMap<QualifiedName, TableObject>,
 }
 
@@ -52,6 +59,8 @@ pub(crate) struct Grant {
     pub(crate) role: String,
     pub(crate) privilege: Privilege,
     pub(crate) column: Option<String>,
+    /// Whether it may be passed on. Never wanted.
+    pub(crate) grantable: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

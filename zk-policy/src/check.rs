@@ -6,13 +6,10 @@ mod types;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::diagnostic::{Code, Diagnostic, Diagnostics, suggestion};
+use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::document::{ClaimType, ColumnSet, Command, Document, Effect, Name, Table, Tenancy};
 use crate::ir::{Floor, Policy, Predicate, Right, TablePolicy};
 use crate::schema::{ColumnType, QualifiedName, Schema, TableShape};
-
-/// PostgreSQL truncates longer names: `NAMEDATALEN - 1`, manual section 4.1.1.
-const MAX_NAME: usize = 63;
 
 /// Checks a document against the tables it speaks of.
 ///
@@ -99,7 +96,7 @@ fn unknown_table(
     diagnostics: &mut Diagnostics,
 ) {
     let diagnostic = Diagnostic::new(Code::UnknownName, span, format!("the database has no table `{name}`"));
-    let help = suggestion(&name.table, schema.table_names(&name.schema)).unwrap_or_else(|| {
+    let help = diagnostics.suggest(&name.table, schema.table_names(&name.schema)).unwrap_or_else(|| {
         "create the table first, or write its schema: `table schema.name { … }`".to_owned()
     });
     diagnostics.push(diagnostic.help(help));
@@ -321,7 +318,7 @@ impl<'a> TableChecker<'a> {
         let known = self.roles.contains_key(name.as_str());
         if !known {
             let candidates = self.roles.keys().map(String::as_str);
-            self.diagnostics.push(resolve::unknown("role", name, candidates));
+            self.diagnostics.push(resolve::unknown("role", name, candidates, self.diagnostics));
         }
         known
     }

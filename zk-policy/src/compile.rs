@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::catalog::{Grant, PolicyObject, Privilege, RoleObject, State, TableObject};
 use crate::document::Command;
-use crate::ir::{Policy, Right, TablePolicy};
+use crate::ir::{Policy, Predicate, Right, TablePolicy};
+use crate::schema::QualifiedName;
 use crate::sql;
 use crate::sql::predicate::{self, Settings};
 
@@ -35,7 +36,68 @@ pub(crate) fn compile(policy: &Policy) -> State {
         }
         state.tables.insert(name.clone(), table_object(policy, table));
     }
+    state.refusing = refusing(policy);
     state
+}
+
+/// Which tables' rules would open when a role saw less of another: those with an `exists` below an odd number of
+/// negations, a `deny` being one, also through the rules for reading of the tables between.
+fn refusing(policy: &Policy) -> BTreeSet<(String, QualifiedName, QualifiedName)> {
+    // (role, asked, asking, whether less of the one means more of the other)
+    let mut edges: BTreeSet<(String, QualifiedName, QualifiedName, bool)> = BTreeSet::new();
+    let mut reading: BTreeSet<(String, QualifiedName, QualifiedName, bool)> = BTreeSet::new();
+    for (name, table) in &policy.tables {
+        for ((role, command), right) in &table.rights {
+            let mut found = Vec::new();
+            right.allow.iter().for_each(|p| asked(p, false, &mut found));
+            right.deny.iter().for_each(|p| asked(p, true, &mut found));
+            for (other, negated) in found {
+                let edge = (policy.database_role(role), other, name.clone(), negated);
+                if *command == Command::Select {
+                    reading.insert(edge.clone());
+                }
+                edges.insert(edge);
+            }
+        }
+    }
+    loop {
+        let mut further = edges.clone();
+        for (role, asked, asking, negated) in &edges {
+            let through = reading.iter().filter(|(r, _, a, _)| r == role && a == asked);
+            further.extend(
+                through.map(|(_, deeper, _, n)| (role.clone(), deeper.clone(), asking.clone(), n ^ negated)),
+            );
+        }
+        if further == edges {
+            break;
+        }
+        edges = further;
+    }
+    edges
+        .into_iter()
+        .filter(|(.., negated)| *negated)
+        .map(|(role, asked, asking, _)| (role, asked, asking))
+        .collect()
+}
+
+/// The tables that a condition asks, each with whether it stands below an odd number of negations.
+fn asked(predicate: &Predicate, negated: bool, found: &mut Vec<(QualifiedName, bool)>) {
+    match predicate {
+        Predicate::Exists { step, condition } => {
+            found.push((step.table.clone(), negated));
+            asked(condition, negated, found);
+        }
+        Predicate::Not(inner) => asked(inner, !negated, found),
+        Predicate::And(parts) | Predicate::Or(parts) => {
+            parts.iter().for_each(|part| asked(part, negated, found))
+        }
+        Predicate::Always
+        | Predicate::Test(_)
+        | Predicate::Compare { .. }
+        | Predicate::IsNull(_)
+        | Predicate::InList { .. }
+        | Predicate::InClaim { .. } => {}
+    }
 }
 
 fn table_object(policy: &Policy, table: &TablePolicy) -> TableObject {
@@ -93,9 +155,10 @@ fn rows(role: &str, command: Command, permissive: bool, condition: String) -> Po
 fn columns(role: &str, command: Command, right: &Right) -> Vec<Grant> {
     let privilege = Privilege::of(command);
     if command == Command::Delete {
-        return vec![Grant { role: role.to_owned(), privilege, column: None }];
+        return vec![Grant { role: role.to_owned(), privilege, column: None, grantable: false }];
     }
-    let of = |c: &String| Grant { role: role.to_owned(), privilege, column: Some(c.clone()) };
+    let of =
+        |c: &String| Grant { role: role.to_owned(), privilege, column: Some(c.clone()), grantable: false };
     right.columns.iter().map(of).collect()
 }
 

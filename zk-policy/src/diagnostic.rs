@@ -24,6 +24,8 @@ pub enum Code {
     RoleCycle,
     /// E204: a name that PostgreSQL would truncate.
     NameTooLong,
+    /// E205: a name that PostgreSQL keeps for itself.
+    ReservedName,
     /// E301: the two sides of a comparison have types that do not compare.
     TypeMismatch,
     /// E302: a literal that its type cannot read.
@@ -65,6 +67,7 @@ impl Code {
             Self::DuplicateName => 202,
             Self::RoleCycle => 203,
             Self::NameTooLong => 204,
+            Self::ReservedName => 205,
             Self::TypeMismatch => 301,
             Self::BadLiteral => 302,
             Self::NotComparable => 303,
@@ -120,13 +123,42 @@ impl Diagnostic {
     }
 }
 
-/// Every diagnostic of one document, in the order of their places. Never empty when returned as an error.
+/// How many diagnostics are kept.
+const MAX_REPORTED: usize = 200;
+/// How many of them may carry a suggestion.
+const MAX_SUGGESTED: usize = 50;
+/// PostgreSQL truncates longer names: `NAMEDATALEN - 1`, manual section 4.1.1.
+pub(crate) const MAX_NAME: usize = 63;
+
+/// The diagnostics of one document, the first 200, in the order of their places. Never empty when returned as an error.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Diagnostics(Vec<Diagnostic>);
 
 impl Diagnostics {
+    /// Adds one, up to as many as somebody would read: a text of millions of mistakes must not cost more than that.
     pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
-        self.0.push(diagnostic);
+        if self.0.len() < MAX_REPORTED {
+            self.0.push(diagnostic);
+        }
+    }
+
+    /// The candidate closest to `name`, when one is close, as help. Given for the first mistakes only, and for names that
+    /// could be names: comparing costs the product of the lengths.
+    pub(crate) fn suggest<'a>(
+        &self,
+        name: &str,
+        candidates: impl IntoIterator<Item = &'a str>,
+    ) -> Option<String> {
+        if self.0.len() >= MAX_SUGGESTED || name.len() > MAX_NAME {
+            return None;
+        }
+        candidates
+            .into_iter()
+            .filter(|c| c.len() <= MAX_NAME)
+            .map(|c| (strsim::damerau_levenshtein(name, c), c))
+            .filter(|(distance, c)| *distance <= 1 + c.len().max(name.len()) / 4)
+            .min()
+            .map(|(_, c)| format!("did you mean `{c}`?"))
     }
 
     /// `value` when nothing was wrong, else what was.
@@ -222,13 +254,3 @@ impl fmt::Display for Diagnostics {
 }
 
 impl std::error::Error for Diagnostics {}
-
-/// `; did you mean …?`-style help: the candidate closest to `name`, when one is close.
-pub(crate) fn suggestion<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    candidates
-        .into_iter()
-        .map(|c| (strsim::damerau_levenshtein(name, c), c))
-        .filter(|(distance, c)| *distance <= 1 + c.len().max(name.len()) / 4)
-        .min()
-        .map(|(_, c)| format!("did you mean `{c}`?"))
-}

@@ -58,6 +58,10 @@ pub(crate) enum Change {
         schema: String,
         role: String,
     },
+    RevokeCreate {
+        schema: String,
+        role: String,
+    },
     AddCheck {
         table: QualifiedName,
         name: String,
@@ -67,6 +71,10 @@ pub(crate) enum Change {
         table: QualifiedName,
         name: String,
         check: String,
+    },
+    DropCheck {
+        table: QualifiedName,
+        name: String,
     },
 }
 
@@ -100,6 +108,10 @@ pub(crate) fn diff(desired: &State, catalog: &State) -> (Vec<Change>, Vec<String
     for (schema, role) in catalog.usage.difference(&desired.usage).map(usage) {
         changes.push(Change::RevokeUsage { schema, role });
     }
+    for (schema, role) in catalog.creating.iter().map(usage) {
+        changes.push(Change::RevokeCreate { schema, role });
+    }
+    drift.extend(catalog.exposed.iter().cloned());
     let empty = TableObject::default();
     for (name, wanted) in &desired.tables {
         let found = catalog.tables.get(name).unwrap_or(&empty);
@@ -117,13 +129,13 @@ pub(crate) fn diff(desired: &State, catalog: &State) -> (Vec<Change>, Vec<String
 fn stage(change: &Change) -> u8 {
     match change {
         Change::CreateRole { .. } | Change::StripRole { .. } => 0,
-        Change::Revoke { .. } | Change::RevokeUsage { .. } => 1,
+        Change::Revoke { .. } | Change::RevokeUsage { .. } | Change::RevokeCreate { .. } => 1,
         Change::RowSecurity { .. } => 2,
         Change::CreatePolicy { policy, .. } if !policy.permissive => 3,
         Change::DropPolicy { before, .. } if before.permissive => 4,
         Change::AddCheck { .. } | Change::ReplaceCheck { .. } => 5,
         Change::AlterPolicy { .. } => 6,
-        Change::DropPolicy { .. } => 7,
+        Change::DropPolicy { .. } | Change::DropCheck { .. } => 7,
         Change::CreatePolicy { .. } => 8,
         Change::GrantUsage { .. } | Change::Grant { .. } | Change::Restore { .. } => 9,
     }
@@ -199,18 +211,27 @@ fn table_changes(
             Some(_) => changes.push(Change::ReplaceCheck { table, name, check }),
         }
     }
-    let missing: BTreeSet<Grant> = wanted.grants.difference(&found.grants).cloned().collect();
-    for grants in grouped(&missing) {
-        changes.push(Change::Grant { table: name.clone(), grants });
+    for check_name in found.checks.keys().filter(|n| n.starts_with(PREFIX) && !wanted.checks.contains_key(*n))
+    {
+        changes.push(Change::DropCheck { table: name.clone(), name: check_name.clone() });
     }
+    let missing: BTreeSet<Grant> = wanted.grants.difference(&found.grants).cloned().collect();
     let revoked = revoke_managed(name, &wanted.grants, found, catalog, changes);
+    // Revoking for the whole table, or what may be passed on, takes the plain privilege on the column as well.
     let lost = |g: &&Grant| {
-        let whole = Grant { column: None, ..(*g).clone() };
-        g.column.is_some() && revoked.contains(&whole)
+        revoked.iter().any(|r| {
+            r.role == g.role && r.privilege == g.privilege && (r.column.is_none() || r.column == g.column)
+        })
     };
-    let restored = wanted.grants.intersection(&found.grants).filter(lost).cloned().collect();
+    let held = |g: &&Grant| {
+        found.grants.iter().any(|f| f.role == g.role && f.privilege == g.privilege && f.column == g.column)
+    };
+    let restored: BTreeSet<Grant> = wanted.grants.iter().filter(held).filter(lost).cloned().collect();
     for grants in grouped(&restored) {
         changes.push(Change::Restore { table: name.clone(), grants });
+    }
+    for grants in grouped(&missing.difference(&restored).cloned().collect()) {
+        changes.push(Change::Grant { table: name.clone(), grants });
     }
     let foreign: BTreeSet<(&str, Privilege)> = found
         .grants
@@ -262,8 +283,7 @@ impl Change {
             Self::CreateRole { .. }
             | Self::AddCheck { .. }
             | Self::ReplaceCheck { .. }
-            | Self::Restore { .. }
-            | Self::GrantUsage { .. } => (Direction::Neither, BTreeSet::new(), None),
+            | Self::Restore { .. } => (Direction::Neither, BTreeSet::new(), None),
             Self::StripRole { role, .. } => (Direction::Narrows, BTreeSet::from([role.clone()]), None),
             Self::RowSecurity { table, .. } => {
                 (Direction::Narrows, BTreeSet::from([crate::sql::PUBLIC.to_owned()]), Some(table))
@@ -282,7 +302,13 @@ impl Change {
             }
             Self::Grant { table, grants } => (Direction::Widens, roles_of(grants), Some(table)),
             Self::Revoke { table, grants } => (Direction::Narrows, roles_of(grants), Some(table)),
-            Self::RevokeUsage { role, .. } => (Direction::Narrows, BTreeSet::from([role.clone()]), None),
+            Self::GrantUsage { role, .. } => (Direction::Widens, BTreeSet::from([role.clone()]), None),
+            Self::DropCheck { table, .. } => {
+                (Direction::Widens, BTreeSet::from([crate::sql::PUBLIC.to_owned()]), Some(table))
+            }
+            Self::RevokeUsage { role, .. } | Self::RevokeCreate { role, .. } => {
+                (Direction::Narrows, BTreeSet::from([role.clone()]), None)
+            }
         }
     }
 }

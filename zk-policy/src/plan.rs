@@ -95,7 +95,8 @@ impl Plan {
     /// words of `wanted`: the server's own spelling, read again, does not always come out the same.
     pub(crate) fn new(policy: &str, wanted: &State, settled: State, catalog: &State) -> Self {
         let (changes, drift) = diff(&settled, catalog);
-        let steps = changes.iter().map(|change| step(change, policy, wanted)).collect();
+        let mut steps: Vec<Step> = changes.iter().map(|change| step(change, policy, wanted)).collect();
+        steps.iter_mut().for_each(|step| reconsider(step, &settled));
         Self { policy: policy.to_owned(), steps, drift, against: catalog.digest(), desired: settled }
     }
 
@@ -207,9 +208,29 @@ fn step(change: &Change, policy: &str, wanted: &State) -> Step {
             | Change::DropPolicy { .. }
             | Change::AddCheck { .. }
             | Change::ReplaceCheck { .. }
+            | Change::DropCheck { .. }
     );
     let scans_table = matches!(change, Change::AddCheck { .. } | Change::ReplaceCheck { .. });
     Step { summary, sql, access, locks_table, scans_table }
+}
+
+/// Narrowing what a role sees of a table widens what it may do to another whose rules refuse by what they find there.
+fn reconsider(step: &mut Step, settled: &State) {
+    let Some(access) = step.access.as_mut().filter(|access| access.effect == Effect::Narrows) else { return };
+    let everybody = access.roles.contains(sql::PUBLIC);
+    let opened: Vec<String> = settled
+        .refusing
+        .iter()
+        .filter(|(role, asked, _)| {
+            (everybody || access.roles.contains(role))
+                && access.table.as_ref().is_none_or(|t| *t == asked.to_string())
+        })
+        .map(|(_, _, asking)| asking.to_string())
+        .collect();
+    if !opened.is_empty() {
+        access.effect = Effect::Widens;
+        step.summary.push_str(&format!(" (rules of {} refuse by what they find there)", opened.join(", ")));
+    }
 }
 
 /// A change in words and in SQL.
@@ -268,6 +289,14 @@ fn statements(change: &Change, policy: &str, wanted: &State) -> (String, Vec<Str
         Change::RevokeUsage { schema, role } => (
             format!("revoke usage of schema {schema} from {role}"),
             vec![format!("REVOKE USAGE ON SCHEMA {} FROM {}", sql::ident(schema), sql::ident(role))],
+        ),
+        Change::RevokeCreate { schema, role } => (
+            format!("revoke creation in schema {schema} from {role}"),
+            vec![format!("REVOKE CREATE ON SCHEMA {} FROM {}", sql::ident(schema), sql::ident(role))],
+        ),
+        Change::DropCheck { table, name } => (
+            format!("drop check {name} of {table}: its column may hold plaintext"),
+            vec![format!("ALTER TABLE {} DROP CONSTRAINT {}", sql::table(table), sql::ident(name))],
         ),
         Change::AddCheck { table, name, check } => (
             format!("add check {name} to {table}"),

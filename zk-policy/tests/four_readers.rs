@@ -292,7 +292,7 @@ impl Lab {
     async fn apply(&mut self, rules: &str) -> (Document, Policy) {
         let text = format!("policy {}\n{rules}", self.name);
         let document = Document::parse(&text).unwrap_or_else(|e| panic!("{}", e.to_lines("policy", &text)));
-        let schema = pg::read_schema(&self.owner).await.unwrap();
+        let schema = pg::read_schema(&mut self.owner).await.unwrap();
         let policy = check(&document, &schema).unwrap_or_else(|e| panic!("{}", e.to_lines("policy", &text)));
         let plan = pg::plan(&mut self.owner, &policy).await.unwrap();
         let accepted = plan.accept(Consent::Widening).unwrap();

@@ -141,6 +141,25 @@ fn deep_nesting_is_refused() {
     }
 }
 
+/// Texts that are long in the worst ways are refused or checked in the time of a long text, and not in its square.
+#[test]
+fn mistakes_in_great_number_are_cut_short() {
+    let many = |f: &dyn Fn(usize) -> String| (0..20_000).map(f).collect::<String>();
+    let texts = [
+        format!("policy p {}", many(&|n| format!("role r{n} includes q{n} "))),
+        format!(
+            "policy p role r table customers {{ shared {} }}",
+            many(&|n| format!("allow x{n} select where y{n} = 1 "))
+        ),
+        format!("policy p {}", "~".repeat(1_000_000)),
+        format!("policy p role {} includes {}", "a".repeat(500_000), "b".repeat(500_000)),
+    ];
+    for text in texts {
+        let mistakes = compile(&text).unwrap_err();
+        assert!((1..=200).contains(&mistakes.len()), "{}", mistakes.len());
+    }
+}
+
 proptest! {
     #[test]
     fn any_text_gives_a_document_or_diagnostics(text in "\\PC{0,200}") {

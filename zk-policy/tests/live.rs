@@ -74,9 +74,9 @@ impl Crm {
         format!("policy {}\n{rules}", self.name)
     }
 
-    async fn policy(&self, rules: &str) -> Policy {
+    async fn policy(&mut self, rules: &str) -> Policy {
         let document = Document::parse(&self.text(rules)).unwrap();
-        check(&document, &pg::read_schema(&self.owner).await.unwrap()).unwrap()
+        check(&document, &pg::read_schema(&mut self.owner).await.unwrap()).unwrap()
     }
 
     async fn plan(&mut self, rules: &str) -> Plan {
@@ -266,6 +266,10 @@ async fn tampering_is_planned_back_or_reported() {
         format!("GRANT ALL ON customers TO {p}_agent"),
         format!("REVOKE SELECT (id) ON customers FROM {p}_manager"),
         format!("ALTER ROLE {p}_agent LOGIN CREATEDB"),
+        format!("GRANT SELECT (id) ON customers TO {p}_agent WITH GRANT OPTION"),
+        format!("GRANT CREATE ON SCHEMA public TO {p}_agent"),
+        format!("REVOKE USAGE ON SCHEMA public FROM {p}_agent"),
+        format!("ALTER TABLE customers ADD CONSTRAINT zk_sealed_phone CHECK (phone <> '{p}')"),
     ];
     for tampering in ours {
         crm.owner.batch_execute(&tampering).await.unwrap_or_else(|e| panic!("{tampering}: {e:?}"));
@@ -277,6 +281,9 @@ async fn tampering_is_planned_back_or_reported() {
         "CREATE POLICY guests ON customers FOR SELECT TO PUBLIC USING (true)".to_owned(),
         "GRANT SELECT ON customers TO PUBLIC".to_owned(),
         format!("GRANT {p}_manager TO {p}_agent"),
+        "CREATE MATERIALIZED VIEW copies AS SELECT id FROM customers; GRANT SELECT ON copies TO PUBLIC"
+            .to_owned(),
+        "CREATE TABLE part () INHERITS (customers); GRANT SELECT ON part TO PUBLIC".to_owned(),
     ];
     for (count, tampering) in others.iter().enumerate() {
         crm.owner.batch_execute(tampering).await.unwrap();
@@ -313,16 +320,116 @@ async fn a_plan_for_another_state_is_refused() {
 async fn of_two_applies_one_wins_and_one_is_told() {
     let mut crm = Crm::create().await;
     let plan = crm.plan(RULES).await;
-    let mut other = crm.database.connect().await.unwrap();
-    // The superuser stands for the other deployer: it holds the lock that an apply takes.
-    let blocker = other.transaction().await.unwrap();
-    blocker.execute("SELECT pg_advisory_xact_lock(8821267918997775225)", &[]).await.unwrap();
-    let accepted = plan.clone().accept(Consent::Widening).unwrap();
-    let error = pg::apply(&mut crm.owner, accepted, &ApplyConfig::default()).await.unwrap_err();
-    assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Busy, true), "{error}");
-    blocker.rollback().await.unwrap();
-    let accepted = plan.accept(Consent::Widening).unwrap();
-    pg::apply(&mut crm.owner, accepted, &ApplyConfig::default()).await.unwrap();
+    let mut other = crm.database.connect_as(&format!("{}_owner", crm.name), "owner").await.unwrap();
+    let accepted = || plan.clone().accept(Consent::Widening).unwrap();
+    let config = ApplyConfig::default();
+    let (one, two) = tokio::join!(
+        pg::apply(&mut crm.owner, accepted(), &config),
+        pg::apply(&mut other, accepted(), &config)
+    );
+    let (won, told) = if one.is_ok() { (one, two) } else { (two, one) };
+    assert_eq!(won.unwrap().steps, plan.steps.len());
+    assert_eq!(told.unwrap_err().kind(), ErrorKind::Changed);
+    assert!(crm.plan(RULES).await.is_empty());
+}
+
+/// A service that holds every advisory lock there is stops nobody from applying.
+#[tokio::test]
+async fn services_cannot_block_an_apply() {
+    let mut crm = Crm::create().await;
+    crm.apply(RULES).await;
+    let agent = crm.act("agent").await;
+    agent.execute("SELECT pg_advisory_lock(8821267918997775225)", &[]).await.unwrap();
+    let locked =
+        agent.batch_execute("BEGIN; LOCK TABLE customers IN SHARE UPDATE EXCLUSIVE MODE").await.unwrap_err();
+    assert_eq!(locked.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE));
+    crm.apply(&RULES.replace("phone, ssn", "phone")).await;
+}
+
+/// Whoever may create objects in a schema on the search path could have better-matching operators run as the deployer.
+#[tokio::test]
+async fn objects_on_the_search_path_do_not_run_as_the_deployer() {
+    let mut crm = Crm::create().await;
+    let attacker = testkit::unique_name("attacker");
+    let setup =
+        format!("CREATE ROLE {attacker} LOGIN PASSWORD 'x'; GRANT CREATE ON SCHEMA public TO {attacker}");
+    crm.database.execute(&setup).await.unwrap();
+    let attacker = crm.database.connect_as(&attacker, "x").await.unwrap();
+    attacker
+        .batch_execute(
+            "CREATE TABLE loot (who text); GRANT ALL ON loot TO PUBLIC;
+             CREATE FUNCTION f(name, name) RETURNS bool LANGUAGE plpgsql AS
+               $$ BEGIN INSERT INTO public.loot VALUES (current_user); RETURN true; END $$;
+             CREATE OPERATOR !~ (LEFTARG = name, RIGHTARG = name, FUNCTION = f);",
+        )
+        .await
+        .unwrap();
+    crm.apply(RULES).await;
+    let loot = attacker.query("SELECT DISTINCT who FROM loot", &[]).await.unwrap();
+    assert!(loot.is_empty(), "{:?}", loot[0].get::<_, String>(0));
+}
+
+/// A role that somebody made for something else is neither taken over nor lent, whichever way its name comes about.
+#[tokio::test]
+async fn roles_of_others_are_not_taken_over() {
+    let mut crm = Crm::create().await;
+    let name = crm.name.clone();
+    crm.owner.batch_execute(&format!("CREATE ROLE {name}_agent LOGIN PASSWORD 'y'")).await.unwrap();
+    let policy = crm.policy(RULES).await;
+    let error = pg::plan(&mut crm.owner, &policy).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ForeignRole);
+    assert!(error.to_string().contains(&format!("COMMENT ON ROLE \"{name}_agent\"")), "{error}");
+    crm.owner.batch_execute(&format!("DROP ROLE {name}_agent")).await.unwrap();
+
+    // Policy `p` with role `b_c`, and policy `p_b` with role `c`.
+    crm.apply(
+        "role b_c  claim tenant: uuid  table customers { tenant tenant_id = claim.tenant  allow b_c select }",
+    )
+    .await;
+    let other = format!("policy {name}_b  role c  table countries {{ shared  allow c select }}");
+    let schema = pg::read_schema(&mut crm.owner).await.unwrap();
+    let other = check(&Document::parse(&other).unwrap(), &schema).unwrap();
+    assert_eq!(pg::plan(&mut crm.owner, &other).await.unwrap_err().kind(), ErrorKind::ForeignRole);
+    let predefined = Document::parse(
+        "policy pg  role read_all_data  table countries { shared  allow read_all_data select }",
+    );
+    assert_eq!(
+        check(&predefined.unwrap(), &schema).unwrap_err().iter().next().unwrap().code.to_string(),
+        "E205"
+    );
+}
+
+/// Seeing less of one table can mean doing more to another: the plan says so.
+#[tokio::test]
+async fn narrowing_what_a_refusal_looks_at_is_called_widening() {
+    let mut crm = Crm::create().await;
+    crm.owner
+        .batch_execute("CREATE TABLE holds (id int8 PRIMARY KEY, tenant_id uuid NOT NULL, customer_id int8 REFERENCES customers)")
+        .await
+        .unwrap();
+    let rules = |holds: &str| {
+        format!(
+            "role agent  claim tenant: uuid
+             table customers {{ tenant tenant_id = claim.tenant
+               allow agent select  deny agent select where exists holds via customer_id }}
+             table holds {{ tenant tenant_id = claim.tenant  allow agent select {holds} }}"
+        )
+    };
+    crm.apply(&rules("")).await;
+    let plan = crm.plan(&rules("where id > 5")).await;
+    assert_eq!(plan.steps.len(), 1, "{plan}");
+    assert_eq!(plan.steps[0].access.as_ref().unwrap().effect, AccessEffect::Widens, "{plan}");
+    assert!(plan.steps[0].summary.contains("public.customers"), "{plan}");
+}
+
+#[tokio::test]
+async fn a_session_on_a_connection_with_another_role_is_refused() {
+    let mut crm = Crm::create().await;
+    crm.apply(RULES).await;
+    let mut manager = crm.act("manager").await;
+    let error = crm.of("agent", T1, ANN).begin(&mut manager).await.err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::WrongRole, "{error}");
+    assert!(crm.of("manager", T1, ANN).begin(&mut manager).await.is_ok());
 }
 
 #[tokio::test]

@@ -51,7 +51,7 @@ impl Lab {
             .await
             .unwrap();
         let document = Document::parse(&format!("policy {name} {RULES}")).unwrap();
-        let policy = check(&document, &pg::read_schema(&owner).await.unwrap()).unwrap();
+        let policy = check(&document, &pg::read_schema(&mut owner).await.unwrap()).unwrap();
         let early = pg::plan(&mut owner, &policy).await.unwrap_err();
         assert_eq!(early.kind(), ErrorKind::MissingSigning, "{early}");
         pg::install_signing(&owner).await.unwrap();

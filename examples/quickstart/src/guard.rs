@@ -9,7 +9,7 @@ pub const POLICY: &str = include_str!("../crm.policy");
 
 pub async fn check_plan_apply(world: &mut World) -> Result<Policy> {
     narrate::step("Check the policy, first with a mistake in it");
-    let schema = pg::read_schema(&world.deployer).await?;
+    let schema = pg::read_schema(&mut world.deployer).await?;
     let mistaken = POLICY.replace("all except credit_limit", "all except credit_limits");
     let mistakes = check(&Document::parse(&mistaken)?, &schema).err().ok_or("the mistake was not found")?;
     narrate::quote(&mistakes.render("crm.policy", &mistaken, zk_policy::Colour::Never));
@@ -60,7 +60,7 @@ pub async fn change_one_rule(world: &mut World) -> Result<()> {
     let rule = "allow agent   select where owner_id = claim.user";
     let changed = POLICY.replace(rule, "allow agent   select where owner_id = claim.user or state = 'open'");
     narrate::ensure(changed != POLICY, "the rule to change is not in the policy")?;
-    let policy = check(&Document::parse(&changed)?, &pg::read_schema(&world.deployer).await?)?;
+    let policy = check(&Document::parse(&changed)?, &pg::read_schema(&mut world.deployer).await?)?;
     let plan = pg::plan(&mut world.deployer, &policy).await?;
     narrate::quote(&plan.to_string());
     narrate::ensure(plan.steps.len() == 1, "the plan changes more than the rule")?;

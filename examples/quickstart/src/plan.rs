@@ -14,7 +14,7 @@ pub async fn run(file: &str) -> Result<()> {
     };
     let document = Document::parse(&source).map_err(drawn)?;
     let mut client = Login::from_environment()?.connect().await?;
-    let policy = check(&document, &pg::read_schema(&client).await?).map_err(drawn)?;
+    let policy = check(&document, &pg::read_schema(&mut client).await?).map_err(drawn)?;
     anstream::print!("{}", pg::plan(&mut client, &policy).await?);
     Ok(())
 }

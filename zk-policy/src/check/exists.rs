@@ -80,8 +80,10 @@ impl TableChecker<'_> {
                     .filter(|n| here.shape.column(n.as_str()).is_none() && there.column(n.as_str()).is_none())
                     .collect();
                 let candidates = || here.shape.columns().chain(there.columns()).map(|c| c.name.as_str());
-                let diagnostics: Vec<Diagnostic> =
-                    unknown.iter().map(|n| resolve::unknown("column", n, candidates())).collect();
+                let diagnostics: Vec<Diagnostic> = unknown
+                    .iter()
+                    .map(|n| resolve::unknown("column", n, candidates(), self.diagnostics))
+                    .collect();
                 let diagnostics = if diagnostics.is_empty() { vec![missing] } else { diagnostics };
                 diagnostics.into_iter().for_each(|d| self.diagnostics.push(d));
                 return None;

@@ -2,27 +2,42 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{MAX_NAME, TableChecker};
-use crate::diagnostic::{Code, Diagnostic, Diagnostics, suggestion};
+use super::TableChecker;
+use crate::diagnostic::{Code, Diagnostic, Diagnostics, MAX_NAME};
 use crate::document::{ClaimType, Document, Name, Scalar};
 use crate::ir::database_role;
 use crate::schema::Column;
+
+/// The most roles of one policy. Every role may include every other, so the work grows with the square.
+const MAX_ROLES: usize = 500;
 
 /// Each declared role with itself and all roles that it includes, directly or not.
 pub(super) fn roles(
     document: &Document,
     diagnostics: &mut Diagnostics,
 ) -> BTreeMap<String, BTreeSet<String>> {
+    if document.roles.len() > MAX_ROLES {
+        let message =
+            format!("the policy has {} roles; at most {MAX_ROLES} are planned for", document.roles.len());
+        diagnostics.push(Diagnostic::new(Code::Limit, document.name.span(), message));
+        return BTreeMap::new();
+    }
     let mut direct: BTreeMap<&str, &[Name]> = BTreeMap::new();
     for role in &document.roles {
-        check_length(&role.name, &database_role(document.name.as_str(), role.name.as_str()), diagnostics);
+        let database_role = database_role(document.name.as_str(), role.name.as_str());
+        check_length(&role.name, &database_role, diagnostics);
+        if database_role.starts_with("pg_") {
+            let message = format!("`{database_role}` would be a name that PostgreSQL keeps for itself");
+            let diagnostic = Diagnostic::new(Code::ReservedName, document.name.span(), message);
+            diagnostics.push(diagnostic.help("call the policy something other than `pg`"));
+        }
         if direct.insert(role.name.as_str(), &role.includes).is_some() {
             diagnostics.push(duplicate("role", &role.name));
         }
     }
     for included in document.roles.iter().flat_map(|r| &r.includes) {
         if !direct.contains_key(included.as_str()) {
-            diagnostics.push(unknown("role", included, direct.keys().copied()));
+            diagnostics.push(unknown("role", included, direct.keys().copied(), diagnostics));
         }
     }
     let mut closure = BTreeMap::new();
@@ -49,11 +64,14 @@ pub(super) fn roles(
 /// The declared claims by name.
 pub(super) fn claims(document: &Document, diagnostics: &mut Diagnostics) -> BTreeMap<String, ClaimType> {
     let mut claims = BTreeMap::new();
+    let mut lower = BTreeSet::new();
     for claim in &document.claims {
         check_setting_name(&claim.name, diagnostics);
-        if claims.insert(claim.name.as_str().to_owned(), claim.ty).is_some() {
+        // PostgreSQL does not tell upper from lower case in the names of settings.
+        if !lower.insert(claim.name.as_str().to_ascii_lowercase()) {
             diagnostics.push(duplicate("claim", &claim.name));
         }
+        claims.insert(claim.name.as_str().to_owned(), claim.ty);
     }
     claims
 }
@@ -62,9 +80,10 @@ pub(super) fn unknown<'a>(
     kind: &str,
     name: &Name,
     candidates: impl IntoIterator<Item = &'a str>,
+    diagnostics: &Diagnostics,
 ) -> Diagnostic {
     let diagnostic = Diagnostic::new(Code::UnknownName, name.span(), format!("there is no {kind} `{name}`"));
-    match suggestion(name.as_str(), candidates) {
+    match diagnostics.suggest(name.as_str(), candidates) {
         Some(help) => diagnostic.help(help),
         None if kind == "column" => diagnostic,
         None => diagnostic
@@ -104,7 +123,7 @@ impl<'a> TableChecker<'a> {
         let found = shape.columns().zip(0..).find(|(column, _)| column.name == name.as_str());
         if found.is_none() {
             let candidates = shape.columns().map(|c| c.name.as_str());
-            let mut diagnostic = unknown("column", name, candidates);
+            let mut diagnostic = unknown("column", name, candidates, self.diagnostics);
             diagnostic.message = format!("`{}` has no column `{name}`", self.place().name);
             self.diagnostics.push(diagnostic);
         }
@@ -114,7 +133,12 @@ impl<'a> TableChecker<'a> {
     pub(super) fn claim(&mut self, name: &Name) -> Option<ClaimType> {
         let found = self.claims.get(name.as_str()).copied();
         if found.is_none() {
-            self.diagnostics.push(unknown("claim", name, self.claims.keys().map(String::as_str)));
+            self.diagnostics.push(unknown(
+                "claim",
+                name,
+                self.claims.keys().map(String::as_str),
+                self.diagnostics,
+            ));
         }
         found
     }

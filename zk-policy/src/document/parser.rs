@@ -5,7 +5,7 @@ use super::{
     Claim, ClaimType, ColumnRule, ColumnSet, Command, Document, Effect, Expr, Literal, Name, Op, RESERVED,
     Role, Rule, Scalar, Table, TableName, Tenancy, Term,
 };
-use crate::diagnostic::{Code, Diagnostic, Diagnostics, suggestion};
+use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::source::Span;
 
 /// The longest text that is read, in bytes.
@@ -428,7 +428,7 @@ impl Parser {
             Diagnostic::new(Code::Syntax, self.span(), format!("expected {wanted}, found {found}"))
                 .label("here");
         if let Token::Word(word) = self.peek()
-            && let Some(help) = suggestion(word, candidates.iter().copied())
+            && let Some(help) = self.diagnostics.suggest(word, candidates.iter().copied())
         {
             diagnostic = diagnostic.help(help);
         }

@@ -6,9 +6,7 @@ use tokio_postgres::{Client, Transaction};
 
 use super::{Error, ErrorKind, check_version, read};
 use crate::plan::{Accepted, Plan};
-
-/// The key of the advisory lock that an apply holds: `zkpolicy` in ASCII.
-const LOCK: i64 = 0x7a6b_706f_6c69_6379;
+use crate::sql;
 
 /// How many steps an error names.
 const NAMED: usize = 3;
@@ -44,7 +42,7 @@ pub struct Applied {
 /// Dropping the future rolls back.
 ///
 /// # Errors
-/// [`ErrorKind::Busy`], [`ErrorKind::Changed`], [`ErrorKind::Locked`], [`ErrorKind::Denied`],
+/// [`ErrorKind::Changed`] (also when another apply came first), [`ErrorKind::Locked`], [`ErrorKind::Denied`],
 /// [`ErrorKind::Unverified`] and others; after any of them the database is as it was.
 pub async fn apply(client: &mut Client, accepted: Accepted, config: &ApplyConfig) -> Result<Applied, Error> {
     let Accepted(plan) = accepted;
@@ -60,10 +58,10 @@ pub async fn apply(client: &mut Client, accepted: Accepted, config: &ApplyConfig
 
 async fn attempt_apply(client: &mut Client, plan: &Plan, config: &ApplyConfig) -> Result<Applied, Error> {
     let transaction = client.transaction().await?;
+    read::pin_search_path(&transaction).await?;
     let timeout = format!("{}ms", config.lock_timeout.as_millis().max(1));
     transaction.query("SELECT set_config('lock_timeout', $1, true)", &[&timeout]).await?;
-    lock_out_others(&transaction).await?;
-    read::pin_search_path(&transaction).await?;
+    lock_out_others(&transaction, plan).await?;
     let before = read::catalog(&transaction, &plan.policy, &plan.desired).await?;
     if before.digest() != plan.against {
         let message = "the database changed since the plan was made; plan again and review what is different";
@@ -87,13 +85,13 @@ async fn attempt_apply(client: &mut Client, plan: &Plan, config: &ApplyConfig) -
     Ok(Applied { steps: plan.steps.len() })
 }
 
-async fn lock_out_others(transaction: &Transaction<'_>) -> Result<(), Error> {
-    let row = transaction.query_one("SELECT pg_try_advisory_xact_lock($1)", &[&LOCK]).await?;
-    if row.try_get(0)? {
-        return Ok(());
+/// Makes applies to the same tables wait for each other. The lock lets reads and writes through; unlike an advisory lock,
+/// only those who may change the tables can hold it.
+async fn lock_out_others(transaction: &Transaction<'_>, plan: &Plan) -> Result<(), Error> {
+    let tables: Vec<String> = plan.desired.tables.keys().map(sql::table).collect();
+    if !tables.is_empty() {
+        let lock = format!("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE", tables.join(", "));
+        transaction.batch_execute(&lock).await?;
     }
-    Err(Error::new(
-        ErrorKind::Busy,
-        "another apply is at work on this database; wait for it, then plan again",
-    ))
+    Ok(())
 }

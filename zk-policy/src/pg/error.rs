@@ -4,7 +4,9 @@ use std::fmt;
 
 use tokio_postgres::error::SqlState;
 
+use crate::plan::role_mark;
 use crate::schema::QualifiedName;
+use crate::sql;
 
 /// An error of planning or applying. Whatever it is, the database is as it was before.
 #[derive(Debug)]
@@ -29,8 +31,10 @@ pub enum ErrorKind {
     Invalid,
     /// The connected role lacks a privilege.
     Denied,
-    /// Another apply is at work on this database.
-    Busy,
+    /// A role of the server has the name that the policy needs, and is not the policy's.
+    ForeignRole,
+    /// The session is on a connection that acts as another role.
+    WrongRole,
     /// A table stayed locked by others for longer than allowed.
     Locked,
     /// The database is not as it was when the plan was made: plan again.
@@ -53,7 +57,7 @@ impl Error {
     /// Whether the same call may succeed later without anything else being changed.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self.kind, ErrorKind::Busy | ErrorKind::Locked | ErrorKind::Unavailable)
+        matches!(self.kind, ErrorKind::Locked | ErrorKind::Unavailable)
     }
 
     pub(super) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
@@ -64,6 +68,16 @@ impl Error {
         let message =
             format!("the server is PostgreSQL {}; 15 or newer is needed: upgrade it", version / 10_000);
         Self::new(ErrorKind::TooOld, message)
+    }
+
+    pub(super) fn foreign_role(role: &str, policy: &str) -> Self {
+        let message = format!(
+            "role {role} exists and does not belong to policy {policy}; rename the policy or its role, or, if it is meant, \
+             mark it: COMMENT ON ROLE {} IS {}",
+            sql::ident(role),
+            sql::literal(&role_mark(policy))
+        );
+        Self::new(ErrorKind::ForeignRole, message)
     }
 
     pub(super) fn missing_table(name: &QualifiedName) -> Self {

@@ -1,5 +1,7 @@
 //! The catalog of a live database as data, and a policy's own objects in the server's spelling.
 
+mod exposed;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use tokio_postgres::{Client, Row, Transaction};
@@ -16,8 +18,16 @@ use crate::sql;
 /// # Errors
 /// [`ErrorKind::Unavailable`](super::ErrorKind::Unavailable) and
 /// [`ErrorKind::Database`](super::ErrorKind::Database).
-pub async fn read_schema(client: &Client) -> Result<Schema, Error> {
-    let rows = client
+pub async fn read_schema(client: &mut Client) -> Result<Schema, Error> {
+    let transaction = client.build_transaction().read_only(true).start().await?;
+    pin_search_path(&transaction).await?;
+    let schema = schema(&transaction).await?;
+    transaction.commit().await?;
+    Ok(schema)
+}
+
+async fn schema(transaction: &Transaction<'_>) -> Result<Schema, Error> {
+    let rows = transaction
         .query(
             "SELECT n.nspname::text, c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod),
                     a.attnotnull, a.attgenerated <> '', coalesce(k.collisdeterministic, true)
@@ -43,7 +53,7 @@ pub async fn read_schema(client: &Client) -> Result<Schema, Error> {
         column.generated = row.try_get(5)?;
         tables.entry((row.try_get(0)?, row.try_get(1)?)).or_default().columns.push(column);
     }
-    for (table, key) in foreign_keys(client).await? {
+    for (table, key) in foreign_keys(transaction).await? {
         tables.entry(table).or_default().foreign_keys.push(key);
     }
     let mut schema = Schema::default();
@@ -53,8 +63,8 @@ pub async fn read_schema(client: &Client) -> Result<Schema, Error> {
     Ok(schema)
 }
 
-async fn foreign_keys(client: &Client) -> Result<Vec<((String, String), ForeignKey)>, Error> {
-    let rows = client
+async fn foreign_keys(transaction: &Transaction<'_>) -> Result<Vec<((String, String), ForeignKey)>, Error> {
+    let rows = transaction
         .query(
             "SELECT n.nspname::text, c.relname::text, fn.nspname::text, f.relname::text,
                     ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY AS u (num, ord)
@@ -81,7 +91,9 @@ async fn foreign_keys(client: &Client) -> Result<Vec<((String, String), ForeignK
     rows.iter().map(key).collect()
 }
 
-/// The server spells expressions depending on the reader's search path; this makes the spelling one.
+/// Makes names mean the server's own objects: somebody who may create objects in a schema could put better-matching
+/// operators and functions on the search path, and they would run with our rights (CVE-2018-1058). It also makes the
+/// server's spelling of expressions one.
 pub(super) async fn pin_search_path(transaction: &Transaction<'_>) -> Result<(), Error> {
     Ok(transaction.batch_execute("SET LOCAL search_path = pg_catalog, pg_temp").await?)
 }
@@ -112,6 +124,7 @@ pub(super) async fn catalog(
     checks(transaction, &mut state).await?;
     grants(transaction, &mut state).await?;
     usage(transaction, &mut state).await?;
+    state.exposed = exposed::exposed(transaction, &state).await?;
     Ok(state)
 }
 
@@ -130,7 +143,8 @@ async fn roles(
                       CASE WHEN r.rolcreatedb THEN 'CREATEDB' END, CASE WHEN r.rolreplication THEN 'REPLICATION' END
                     ], NULL),
                     ARRAY(SELECT g.rolname::text FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
-                          WHERE m.member = r.oid)
+                          WHERE m.member = r.oid),
+                    coalesce(shobj_description(r.oid, 'pg_authid') = $2, false)
              FROM pg_roles r
              WHERE r.rolname = ANY ($1) OR shobj_description(r.oid, 'pg_authid') = $2",
             &[&names, &role_mark(policy)],
@@ -138,6 +152,10 @@ async fn roles(
         .await?;
     let mut roles = BTreeMap::new();
     for row in &rows {
+        // Whoever made a role for something else must not lose it, or lend it, by a coincidence of names.
+        if !row.try_get::<_, bool>(3)? {
+            return Err(Error::foreign_role(row.try_get(0)?, policy));
+        }
         let (excess, member_of): (Vec<String>, Vec<String>) = (row.try_get(1)?, row.try_get(2)?);
         let role =
             RoleObject { excess: excess.into_iter().collect(), member_of: member_of.into_iter().collect() };
@@ -233,13 +251,14 @@ async fn grants(transaction: &Transaction<'_>, state: &mut State) -> Result<(), 
                FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'),
              entry AS (
-               SELECT r.*, a.grantee, a.privilege_type, NULL::text AS column_name
+               SELECT r.*, a.grantee, a.privilege_type, a.is_grantable, NULL::text AS column_name
                FROM relation r CROSS JOIN LATERAL aclexplode(r.relacl) a
                UNION ALL
-               SELECT r.*, a.grantee, a.privilege_type, t.attname::text
+               SELECT r.*, a.grantee, a.privilege_type, a.is_grantable, t.attname::text
                FROM relation r JOIN pg_attribute t ON t.attrelid = r.oid AND t.attacl IS NOT NULL AND NOT t.attisdropped
                CROSS JOIN LATERAL aclexplode(t.attacl) a)
-             SELECT e.schema, e.name, coalesce(g.rolname::text, 'public'), lower(e.privilege_type), e.column_name
+             SELECT e.schema, e.name, coalesce(g.rolname::text, 'public'), lower(e.privilege_type), e.column_name,
+                    e.is_grantable
              FROM entry e LEFT JOIN pg_roles g ON g.oid = e.grantee
              WHERE e.grantee <> e.relowner AND (e.managed OR g.rolname::text = ANY ($3))",
             &[&schemas, &tables, &roles],
@@ -256,7 +275,8 @@ async fn grants(transaction: &Transaction<'_>, state: &mut State) -> Result<(), 
             "maintain" => Privilege::Maintain,
             _ => Privilege::Trigger,
         };
-        let grant = Grant { role: row.try_get(2)?, privilege, column: row.try_get(4)? };
+        let (role, column, grantable) = (row.try_get(2)?, row.try_get(4)?, row.try_get(5)?);
+        let grant = Grant { role, privilege, column, grantable };
         state.tables.entry(name(row)?).or_default().grants.insert(grant);
     }
     Ok(())
@@ -266,14 +286,17 @@ async fn usage(transaction: &Transaction<'_>, state: &mut State) -> Result<(), E
     let roles: Vec<&str> = state.roles.keys().map(String::as_str).collect();
     let rows = transaction
         .query(
-            "SELECT n.nspname::text, g.rolname::text
+            "SELECT n.nspname::text, g.rolname::text, a.privilege_type
              FROM pg_namespace n CROSS JOIN LATERAL aclexplode(n.nspacl) a JOIN pg_roles g ON g.oid = a.grantee
-             WHERE a.privilege_type = 'USAGE' AND g.rolname::text = ANY ($1)",
+             WHERE g.rolname::text = ANY ($1)",
             &[&roles],
         )
         .await?;
     for row in &rows {
-        state.usage.insert((row.try_get(0)?, row.try_get(1)?));
+        let (schema, role) = (row.try_get(0)?, row.try_get(1)?);
+        let held =
+            if row.try_get::<_, String>(2)? == "USAGE" { &mut state.usage } else { &mut state.creating };
+        held.insert((schema, role));
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_postgres::{Client, Transaction};
 
-use super::{ClaimKey, Error};
+use super::{ClaimKey, Error, ErrorKind};
 use crate::session::Session;
 use crate::sql;
 
@@ -25,22 +25,36 @@ impl Session {
     /// Begins a transaction in which the session's claims hold.
     ///
     /// Every declared claim is set, to nothing when the session lacks it, so that nothing left behind on a pooled
-    /// connection is ever taken for a claim.
+    /// connection is ever taken for a claim; and the connection must act as the session's role, so that a role left
+    /// behind is not either.
     ///
     /// # Errors
-    /// Those of the connection.
-    pub async fn begin<'a>(&self, client: &'a mut Client) -> Result<Transaction<'a>, tokio_postgres::Error> {
+    /// [`ErrorKind::WrongRole`] when the connection acts as another role:
+    /// [enter](Self::enter) first; those of the connection.
+    pub async fn begin<'a>(&self, client: &'a mut Client) -> Result<Transaction<'a>, Error> {
         let transaction = client.transaction().await?;
         let settings: Vec<String> = self.declared().map(sql::setting).collect();
         let values: Vec<&str> = self.declared().map(|claim| self.text(claim).unwrap_or_default()).collect();
-        transaction
-            .execute(
-                "SELECT pg_catalog.set_config(s.name, s.value, true)
+        let row = transaction
+            .query_one(
+                "SELECT current_user::text, pg_catalog.count(pg_catalog.set_config(s.name, s.value, true))
                  FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) AS s (name, value)",
                 &[&settings, &values],
             )
             .await?;
+        self.check_role(row.try_get(0)?)?;
         Ok(transaction)
+    }
+
+    fn check_role(&self, acting: &str) -> Result<(), Error> {
+        if acting == self.database_role() {
+            return Ok(());
+        }
+        let message = format!(
+            "the connection acts as {acting} and not as {}; enter the session's role on it first",
+            self.database_role()
+        );
+        Err(Error::new(ErrorKind::WrongRole, message))
     }
 }
 
@@ -74,17 +88,19 @@ impl SignedSession<'_> {
     /// Begins a transaction in which the claims hold. The connection must have [entered](Session::enter) the role.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`](super::ErrorKind::Invalid) when the key cannot sign; those of the connection.
+    /// [`ErrorKind::WrongRole`] when it has not, [`ErrorKind::Invalid`] when the key cannot sign; those of the
+    /// connection.
     pub async fn begin<'c>(&self, client: &'c mut Client) -> Result<Transaction<'c>, Error> {
         let transaction = client.transaction().await?;
         let row = transaction
             .query_one(
-                "SELECT pg_catalog.pg_backend_pid(),
+                "SELECT current_user::text, pg_catalog.pg_backend_pid(),
                         pg_catalog.floor(extract(epoch FROM pg_catalog.transaction_timestamp()))::int8",
                 &[],
             )
             .await?;
-        let (pid, now): (i32, i64) = (row.try_get(0)?, row.try_get(1)?);
+        self.session.check_role(row.try_get(0)?)?;
+        let (pid, now): (i32, i64) = (row.try_get(1)?, row.try_get(2)?);
         let until = now.saturating_add(i64::try_from(self.valid_for.as_secs()).unwrap_or(i64::MAX));
         let claims: BTreeMap<&str, &str> =
             self.session.declared().filter_map(|claim| Some((claim, self.session.text(claim)?))).collect();
