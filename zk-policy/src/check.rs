@@ -7,7 +7,9 @@ mod types;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
-use crate::document::{ClaimType, ColumnSet, Command, Document, Effect, Name, Table, Tenancy};
+use crate::document::{
+    ClaimType, ColumnSet, Command, Document, Effect, Name, Persona, PersonaRight, Table, Tenancy,
+};
 use crate::ir::{Floor, Policy, Predicate, Right, TablePolicy};
 use crate::schema::{ColumnType, QualifiedName, Schema, TableShape};
 
@@ -71,12 +73,21 @@ pub fn check(document: &Document, schema: &Schema) -> Result<Policy, Diagnostics
         tables.insert(name, policy);
     }
     exists::check_uses(&uses, &tables, &closure, &mut diagnostics);
-    let roles: Vec<String> = document.roles.iter().map(|r| r.name.as_str().to_owned()).collect();
-    for role in &document.roles {
-        let idle = !tables.values().any(|t| t.rights.keys().any(|(r, _)| r == role.name.as_str()));
+    for right in document.personas.iter().flat_map(|p| &p.rights) {
+        if !document.tables.iter().any(|t| t.name == right.table) {
+            let message = format!("`{}` is not in the policy", right.table);
+            let diagnostic = Diagnostic::new(Code::UnknownName, right.table.table.span(), message);
+            diagnostics.push(diagnostic.help(format!("describe it: `table {} {{ … }}`", right.table)));
+        }
+    }
+    let names: Vec<&Name> =
+        document.roles.iter().map(|r| &r.name).chain(document.personas.iter().map(|p| &p.name)).collect();
+    let roles: Vec<String> = names.iter().map(|name| name.as_str().to_owned()).collect();
+    for name in names {
+        let idle = !tables.values().any(|t| t.rights.keys().any(|(r, _)| r == name.as_str()));
         if idle && diagnostics.is_empty() {
-            let message = format!("role `{}` has no right on any table", role.name);
-            let diagnostic = Diagnostic::new(Code::IdleRole, role.name.span(), message);
+            let message = format!("role `{name}` has no right on any table");
+            let diagnostic = Diagnostic::new(Code::IdleRole, name.span(), message);
             diagnostics.push(diagnostic.help("give it an `allow`, or remove it"));
         }
     }
@@ -166,7 +177,8 @@ impl<'a> TableChecker<'a> {
             }
         }
         let columns = self.place().shape.columns().map(|c| c.name.clone()).collect();
-        TablePolicy { floor, critical, columns, rights }
+        let across = self.personas().map(|(persona, _)| persona.as_str().to_owned()).collect();
+        TablePolicy { floor, critical, columns, across, rights }
     }
 
     /// The columns that `role` itself brings for `command`: those of its rule, else all if it has its own `allow`.
@@ -259,6 +271,19 @@ impl<'a> TableChecker<'a> {
                 map.entry((rule.role.as_str().to_owned(), *command)).or_default().push(predicate.clone());
             }
         }
+        let personas: Vec<(&Name, &PersonaRight)> = self.personas().collect();
+        for (persona, right) in personas {
+            let key = |command: &Command| (persona.as_str().to_owned(), *command);
+            own.allowed.extend(right.commands.iter().map(key));
+            let predicate = right.condition.as_ref().map_or(Some(Predicate::Always), |c| self.predicate(c));
+            for found in self.uses.iter_mut().filter(|found| found.role.is_none()) {
+                (found.role, found.commands) = (Some(persona.as_str().to_owned()), right.commands.clone());
+            }
+            let Some(predicate) = predicate else { continue };
+            for command in &right.commands {
+                own.allow.entry(key(command)).or_default().push(predicate.clone());
+            }
+        }
         for rule in &self.table.columns {
             let known = self.role(&rule.role);
             let (ColumnSet::Only(names) | ColumnSet::Except(names)) = &rule.columns;
@@ -297,6 +322,13 @@ impl<'a> TableChecker<'a> {
             let diagnostic = Diagnostic::new(Code::Conflict, role.span(), message);
             self.diagnostics.push(diagnostic.help("keep one of the two lines"));
         }
+    }
+
+    /// What personas may do with this table.
+    fn personas(&self) -> impl Iterator<Item = (&'a Name, &'a PersonaRight)> + use<'a> {
+        let (document, table) = (self.document, self.table);
+        let of = move |p: &'a Persona| p.rights.iter().map(move |right| (&p.name, right));
+        document.personas.iter().flat_map(of).filter(move |(_, right)| right.table == table.name)
     }
 
     fn place(&self) -> &Place<'a> {

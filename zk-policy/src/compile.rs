@@ -106,7 +106,12 @@ fn table_object(policy: &Policy, table: &TablePolicy) -> TableObject {
     let mut grants = BTreeSet::new();
     if let Some(floor) = &table.floor {
         let condition = Some(predicate::floor(floor, &mut settings));
-        let roles = BTreeSet::from([sql::PUBLIC.to_owned()]);
+        // Where a persona passes the floor, it is laid under every other role: those without a rule see nothing anyway.
+        let roles = if table.across.is_empty() {
+            BTreeSet::from([sql::PUBLIC.to_owned()])
+        } else {
+            policy.roles().filter(|r| !table.across.contains(*r)).map(|r| policy.database_role(r)).collect()
+        };
         let object = PolicyObject {
             permissive: false,
             command: None,
@@ -114,7 +119,9 @@ fn table_object(policy: &Policy, table: &TablePolicy) -> TableObject {
             using: condition.clone(),
             check: condition,
         };
-        policies.insert(format!("{PREFIX}floor"), object);
+        if !object.roles.is_empty() {
+            policies.insert(format!("{PREFIX}floor"), object);
+        }
     }
     for ((role, command), right) in &table.rights {
         let grantee = policy.database_role(role);

@@ -110,6 +110,9 @@ pub struct Document {
     /// What holds for each table.
     #[serde(default)]
     pub tables: Vec<Table>,
+    /// Roles that act across tenants.
+    #[serde(default)]
+    pub personas: Vec<Persona>,
 }
 
 impl Document {
@@ -132,6 +135,31 @@ pub struct Role {
     /// Roles whose rights and refusals it has as well.
     #[serde(default)]
     pub includes: Vec<Name>,
+}
+
+/// A role that acts across tenants on the tables it names, and on no other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(clippy::exhaustive_structs, reason = "a document is plain data, built by hand in tests and studios")]
+pub struct Persona {
+    /// Its name within the policy, beside those of the roles.
+    pub name: Name,
+    /// What it may do.
+    pub rights: Vec<PersonaRight>,
+}
+
+/// A line of a persona: `select on invoices across tenants where …`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(clippy::exhaustive_structs, reason = "a document is plain data, built by hand in tests and studios")]
+pub struct PersonaRight {
+    /// Which commands.
+    pub commands: Vec<Command>,
+    /// On which table; it must be described in the policy too.
+    pub table: TableName,
+    /// Which rows; all of all tenants when absent.
+    #[serde(rename = "where", default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<Expr>,
 }
 
 /// A declared claim: a typed fact that a session states about its user.

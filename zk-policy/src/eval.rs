@@ -9,7 +9,7 @@ use std::fmt;
 
 use crate::analyse::words;
 use crate::document::{Command, Op};
-use crate::ir::{Policy, Predicate, Right, Step, TablePolicy};
+use crate::ir::{Floor, Policy, Predicate, Right, Step, TablePolicy};
 use crate::session::{ClaimData, Session};
 use crate::value::{Value, compare};
 
@@ -182,7 +182,7 @@ impl<'p> Guard<'p> {
         row: &dyn Row,
     ) -> std::result::Result<&'p Predicate, Reason<'p>> {
         let Some(right) = self.right(&session.role, command) else { return Err(Reason::NoRight(command)) };
-        if let Some(floor) = &self.table.floor {
+        if let Some(floor) = self.floor(&session.role) {
             let claim = match session.data(&floor.claim) {
                 Some(ClaimData::One(datum)) => datum.value(),
                 _ => Value::Null,
@@ -209,6 +209,11 @@ impl<'p> Guard<'p> {
             }
         }
         Ok(admitting)
+    }
+
+    /// What every row must fulfil for this role; nothing for a persona that acts across tenants here.
+    pub(crate) fn floor(&self, role: &str) -> Option<&'p Floor> {
+        self.table.floor.as_ref().filter(|_| !self.table.across.contains(role))
     }
 
     pub(crate) fn right(&self, role: &str, command: Command) -> Option<&'p Right> {

@@ -66,6 +66,8 @@ pub(crate) struct TablePolicy {
     pub(crate) critical: BTreeSet<String>,
     /// All columns, in the table's order, for showing.
     pub(crate) columns: Vec<String>,
+    /// The personas that pass the floor.
+    pub(crate) across: BTreeSet<String>,
     /// By role and command; a role without an entry may do nothing of that kind.
     pub(crate) rights: BTreeMap<(String, Command), Right>,
 }

@@ -47,7 +47,7 @@
 //! hidden row exists. Rows and columns are granted independently: a role that may see some columns of some rows by one
 //! rule and others by another sees both kinds of columns on both kinds of rows. Claims are settings of a transaction:
 //! whoever can run SQL of their own on a connection can set them, unless the policy says `claims signed`. Not yet in this
-//! version: masks, personas across tenants.
+//! version: masks.
 //!
 //! `zk` is the platform's prefix; nothing here has to do with zero-knowledge proofs.
 
@@ -77,8 +77,8 @@ pub use check::check;
 pub use diagnostic::Colour;
 pub use diagnostic::{Code, Diagnostic, Diagnostics};
 pub use document::{
-    Claim, ClaimType, ColumnRule, ColumnSet, Command, Document, Effect, Expr, Literal, Name, Op, Role, Rule,
-    Scalar, Table, TableName, Tenancy, Term,
+    Claim, ClaimType, ColumnRule, ColumnSet, Command, Document, Effect, Expr, Literal, Name, Op, Persona,
+    PersonaRight, Role, Rule, Scalar, Table, TableName, Tenancy, Term,
 };
 pub use eval::{Decision, Denial, Guard, Reason, Related, Row};
 pub use filter::Filter;

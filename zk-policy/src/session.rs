@@ -82,7 +82,9 @@ impl Session {
     /// # Errors
     /// [`SessionError::UnknownRole`].
     pub fn new(document: &Document, role: &str) -> Result<Self, SessionError> {
-        if !document.roles.iter().any(|r| r.name.as_str() == role) {
+        let mut names =
+            document.roles.iter().map(|r| &r.name).chain(document.personas.iter().map(|p| &p.name));
+        if !names.any(|name| name.as_str() == role) {
             return Err(SessionError::UnknownRole(role.to_owned()));
         }
         let declared = document.claims.iter().map(|c| (c.name.as_str().to_owned(), c.ty)).collect();

@@ -131,9 +131,9 @@ fn rules(child: bool) -> impl Strategy<Value = String> {
     })
 }
 
-/// A whole policy. Both roles may read `parent`, as an `exists` in `child` needs.
+/// A whole policy. Everybody may read `parent`, as an `exists` in `child` needs; the persona `z` across tenants.
 fn policy() -> impl Strategy<Value = String> {
-    (rules(false), rules(true), any::<bool>()).prop_map(|(parent, child, shared)| {
+    (rules(false), rules(true), any::<bool>(), condition(2, true)).prop_map(|(parent, child, shared, persona)| {
         let mut text = String::from("role r role s includes r claim tenant: int8\n");
         for (ty, (name, _)) in TYPES.iter().enumerate() {
             text.push_str(&format!("claim k{ty}: {name}\n"));
@@ -146,6 +146,9 @@ fn policy() -> impl Strategy<Value = String> {
             "table parent {{ {tenancy}\n  allow r select where c2 is null or c2 < 7\n{parent}}}\n"
         ));
         text.push_str(&format!("table child {{ tenant t = claim.tenant\n{child}}}\n"));
+        text.push_str(&format!(
+            "persona z {{ select on parent across tenants\n select, insert, delete on child across tenants where {persona} }}\n"
+        ));
         text
     })
 }
@@ -300,7 +303,7 @@ impl Lab {
         let again = pg::plan(&mut self.owner, &policy).await.unwrap();
         assert!(again.is_empty(), "{text}\n{again}");
         let login = format!("{}_login", self.name);
-        let grant = format!("GRANT {0}_r, {0}_s TO {login}", self.name);
+        let grant = format!("GRANT {0}_r, {0}_s, {0}_z TO {login}", self.name);
         self.superuser.batch_execute(&grant).await.unwrap();
         (document, policy)
     }
@@ -366,8 +369,8 @@ async fn four_readers() {
         let parents = rows().new_tree(&mut runner).unwrap().current();
         let children = rows().new_tree(&mut runner).unwrap().current();
         lab.fill(&parents, &children).await;
-        for round in 0..4 {
-            let role = ["r", "s"][round % 2];
+        for round in 0..6 {
+            let role = ["r", "s", "z"][round % 3];
             let mut session = Session::new(&document, role).unwrap();
             for (name, value) in claims().new_tree(&mut runner).unwrap().current() {
                 session = session.claim(&name, value).unwrap();

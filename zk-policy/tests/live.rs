@@ -93,14 +93,15 @@ impl Crm {
 
     /// A connection of a login that may act as `role`, and has done so.
     async fn act(&self, role: &str) -> Client {
-        let login = testkit::unique_name("svc");
-        let script = format!(
-            "CREATE ROLE {login} LOGIN NOINHERIT PASSWORD 'x'; GRANT {}_{role} TO {login}",
-            self.name
-        );
+        self.act_as(&self.session(role)).await
+    }
+
+    async fn act_as(&self, session: &Session) -> Client {
+        let (login, role) = (testkit::unique_name("svc"), session.database_role());
+        let script = format!("CREATE ROLE {login} LOGIN NOINHERIT PASSWORD 'x'; GRANT {role} TO {login}");
         self.database.execute(&script).await.unwrap();
         let client = self.database.connect_as(&login, "x").await.unwrap();
-        self.session(role).enter(&client).await.unwrap();
+        session.enter(&client).await.unwrap();
         client
     }
 
@@ -420,6 +421,31 @@ async fn narrowing_what_a_refusal_looks_at_is_called_widening() {
     assert_eq!(plan.steps.len(), 1, "{plan}");
     assert_eq!(plan.steps[0].access.as_ref().unwrap().effect, AccessEffect::Widens, "{plan}");
     assert!(plan.steps[0].summary.contains("public.customers"), "{plan}");
+}
+
+#[tokio::test]
+async fn a_persona_acts_across_tenants_where_it_is_named_and_nowhere_else() {
+    let mut crm = Crm::create().await;
+    let rules = format!(
+        "{RULES} table notes {{ tenant tenant_id = claim.tenant  allow agent select }}
+         persona analyst {{ select on customers across tenants where region = 'north' }}"
+    );
+    crm.owner.batch_execute("CREATE TABLE notes (id int8, tenant_id uuid NOT NULL)").await.unwrap();
+    crm.apply(&rules).await;
+    assert!(crm.plan(&rules).await.is_empty());
+    let document = Document::parse(&crm.text(&rules)).unwrap();
+    let analyst = Session::new(&document, "analyst").unwrap();
+    let mut client = crm.act_as(&analyst).await;
+    assert_eq!(run(&mut client, &analyst, "SELECT id FROM customers ORDER BY id").await, Ok(vec![1, 4, 6]));
+    assert_eq!(run(&mut client, &analyst, "SELECT id FROM notes").await, DENIED);
+    assert_eq!(run(&mut client, &analyst, "DELETE FROM customers RETURNING id").await, DENIED);
+    let mut manager = crm.act("manager").await;
+    let ids = "SELECT id FROM customers ORDER BY id";
+    assert_eq!(
+        run(&mut manager, &crm.of("manager", T1, ANN), ids).await,
+        Ok(vec![1, 2, 3]),
+        "others keep the floor"
+    );
 }
 
 #[tokio::test]

@@ -24,10 +24,10 @@ pub(super) fn roles(
     }
     let mut direct: BTreeMap<&str, &[Name]> = BTreeMap::new();
     for role in &document.roles {
-        let database_role = database_role(document.name.as_str(), role.name.as_str());
-        check_length(&role.name, &database_role, diagnostics);
-        if database_role.starts_with("pg_") {
-            let message = format!("`{database_role}` would be a name that PostgreSQL keeps for itself");
+        let full = database_role(document.name.as_str(), role.name.as_str());
+        check_length(&role.name, &full, diagnostics);
+        if full.starts_with("pg_") {
+            let message = format!("`{full}` would be a name that PostgreSQL keeps for itself");
             let diagnostic = Diagnostic::new(Code::ReservedName, document.name.span(), message);
             diagnostics.push(diagnostic.help("call the policy something other than `pg`"));
         }
@@ -41,6 +41,15 @@ pub(super) fn roles(
         }
     }
     let mut closure = BTreeMap::new();
+    for persona in &document.personas {
+        let name = persona.name.as_str();
+        check_length(&persona.name, &database_role(document.name.as_str(), name), diagnostics);
+        let twice = direct.contains_key(name)
+            || closure.insert(name.to_owned(), BTreeSet::from([name.to_owned()])).is_some();
+        if twice {
+            diagnostics.push(duplicate("role", &persona.name));
+        }
+    }
     for role in &document.roles {
         let mut reached = BTreeSet::from([role.name.as_str().to_owned()]);
         let mut open: Vec<&Name> = role.includes.iter().collect();

@@ -2,8 +2,8 @@
 
 use super::lexer::{Token, lex};
 use super::{
-    Claim, ClaimType, ColumnRule, ColumnSet, Command, Document, Effect, Expr, Literal, Name, Op, RESERVED,
-    Role, Rule, Scalar, Table, TableName, Tenancy, Term,
+    Claim, ClaimType, ColumnRule, ColumnSet, Command, Document, Effect, Expr, Literal, Name, Op, Persona,
+    PersonaRight, RESERVED, Role, Rule, Scalar, Table, TableName, Tenancy, Term,
 };
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::source::Span;
@@ -21,18 +21,23 @@ pub(super) fn parse(source: &str) -> Result<Document, Diagnostics> {
     if source.len() > MAX_SOURCE {
         let message = format!("the text is longer than {MAX_SOURCE} bytes");
         diagnostics.push(Diagnostic::new(Code::Limit, Span::NONE, message));
-        return diagnostics.or(Document {
-            name: "".into(),
-            roles: vec![],
-            claims: vec![],
-            signed: false,
-            tables: vec![],
-        });
+        return diagnostics.or(empty_document());
     }
     let tokens = lex(source, &mut diagnostics);
     let mut parser = Parser { tokens, at: 0, depth: 0, diagnostics };
     let document = parser.document();
     parser.diagnostics.or(document)
+}
+
+fn empty_document() -> Document {
+    Document {
+        name: "".into(),
+        roles: vec![],
+        claims: vec![],
+        signed: false,
+        tables: vec![],
+        personas: vec![],
+    }
 }
 
 /// A mistake was reported; the caller decides where reading goes on.
@@ -48,8 +53,14 @@ struct Parser {
 
 impl Parser {
     fn document(&mut self) -> Document {
-        let mut document =
-            Document { name: "".into(), roles: vec![], claims: vec![], signed: false, tables: vec![] };
+        let mut document = Document {
+            name: "".into(),
+            roles: vec![],
+            claims: vec![],
+            signed: false,
+            tables: vec![],
+            personas: vec![],
+        };
         match self.keyword("policy").and_then(|()| self.name("the policy's name")) {
             Ok(name) => document.name = name,
             Err(Reported) => self.skip_to(&ITEMS),
@@ -80,9 +91,11 @@ impl Parser {
             let table = self.table()?;
             document.tables.push(table);
         } else if self.is_word("persona") {
-            return self.unsupported("persona", "give the work a role that acts within one tenant at a time");
+            self.at += 1;
+            let persona = self.persona()?;
+            document.personas.push(persona);
         } else {
-            return self.unexpected("`role`, `claim`, `claims` or `table`", &ITEMS);
+            return self.unexpected("`role`, `claim`, `claims`, `table` or `persona`", &ITEMS);
         }
         Ok(())
     }
@@ -132,6 +145,22 @@ impl Parser {
             }
         }
         Ok(table)
+    }
+
+    fn persona(&mut self) -> Parsed<Persona> {
+        let name = self.name("the persona's name")?;
+        self.mark("{")?;
+        let mut rights = Vec::new();
+        while !self.eat("}") {
+            let commands = self.commands(&Command::ALL)?;
+            self.keyword("on")?;
+            let table = self.table_name()?;
+            self.keyword("across")?;
+            self.keyword("tenants")?;
+            let condition = if self.eat_word("where") { Some(self.expr()?) } else { None };
+            rights.push(PersonaRight { commands, table, condition });
+        }
+        Ok(Persona { name, rights })
     }
 
     fn table_name(&mut self) -> Parsed<TableName> {

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::{
-    ClaimType, ColumnRule, ColumnSet, Command, Document, Effect, Expr, Name, RESERVED, Rule, Table, Tenancy,
-    Term,
+    ClaimType, ColumnRule, ColumnSet, Command, Document, Effect, Expr, Name, Persona, PersonaRight, RESERVED,
+    Rule, Table, Tenancy, Term,
 };
 
 impl fmt::Display for Document {
@@ -25,8 +25,20 @@ impl fmt::Display for Document {
         if self.signed {
             writeln!(f, "claims signed")?;
         }
-        self.tables.iter().try_for_each(|table| write_table(f, table))
+        self.tables.iter().try_for_each(|table| write_table(f, table))?;
+        self.personas.iter().try_for_each(|persona| write_persona(f, persona))
     }
+}
+
+fn write_persona(f: &mut fmt::Formatter<'_>, persona: &Persona) -> fmt::Result {
+    writeln!(f, "\npersona {} {{", Bare(&persona.name))?;
+    for PersonaRight { commands, table, condition } in &persona.rights {
+        let (schema, table) = (Bare(&table.schema), Bare(&table.table));
+        write!(f, "  {} on {schema}.{table} across tenants", Commands(commands))?;
+        condition.iter().try_for_each(|condition| write!(f, " where {condition}"))?;
+        writeln!(f)?;
+    }
+    writeln!(f, "}}")
 }
 
 fn blank_line_before<T>(item: &T, all: &[T]) -> &'static str {
