@@ -22,6 +22,8 @@ pub enum ErrorKind {
     Expired,
     /// Somebody else is at work on the same, or an earlier rotation is still in its grace.
     Conflict,
+    /// A person has to do something first, which the message names: trying again alone does not help.
+    Blocked,
     /// The database refused the login, or the connected role lacks a privilege.
     Denied,
     /// The server's certificate or name could not be verified, or it offers no TLS.

@@ -12,7 +12,7 @@ const MAX_TEXT: usize = 1 << 20;
 const MAX_SOLUTION: usize = 16;
 const MAX_SERVICE: usize = 20;
 /// The longest life of a credential, in seconds: 30 days. Short lives are the point of a lease.
-const MAX_LIFETIME: u64 = 30 * 24 * 3600;
+pub(crate) const MAX_LIFETIME: u64 = 30 * 24 * 3600;
 
 /// A solution: its name and its services.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,7 +108,7 @@ impl Manifest {
 }
 
 impl Service {
-    fn validate(&self) -> Result<(), Error> {
+    pub(crate) fn validate(&self) -> Result<(), Error> {
         check_name("service", &self.name, MAX_SERVICE)?;
         let (name, lifetime, max) = (&self.name, self.lifetime_seconds, self.max_lifetime_seconds);
         if self.roles.is_empty() {

@@ -1,12 +1,18 @@
 //! PostgreSQL logins: issued, renewed, rotated, revoked; and connections with them.
 
+mod estate;
+mod grantable;
 mod issuer;
+mod leases;
 mod login;
 mod revoke;
 mod roles;
+mod sessions;
+mod transaction;
 
 pub use issuer::{Issuer, IssuerConfig};
 pub use login::{Endpoint, Login};
+pub use revoke::Reaped;
 
 use tokio_postgres::error::SqlState;
 
@@ -25,6 +31,16 @@ impl From<tokio_postgres::Error> for Error {
             Some(&SqlState::UNIQUE_VIOLATION | &SqlState::DUPLICATE_OBJECT) => {
                 (ErrorKind::Conflict, "somebody else is issuing for the same service; try again")
             }
+            Some(&SqlState::LOCK_NOT_AVAILABLE) => (
+                ErrorKind::Conflict,
+                "another session holds a lock that is needed here; try again, and if that does not help, find the \
+                 session with pg_blocking_pids and end it",
+            ),
+            Some(&SqlState::DEPENDENT_OBJECTS_STILL_EXIST) => (
+                ErrorKind::Blocked,
+                "the login still owns something or was granted something, which the source lists; drop or revoke it, \
+                 then revoke the lease again",
+            ),
             Some(_) => (ErrorKind::Database, "the database refused a statement"),
             None if is_tls(&source) => {
                 (ErrorKind::Untrusted, "the server's certificate or name could not be verified")

@@ -34,7 +34,10 @@ pub async fn rotate_credentials(world: &mut World, deployment: &mut Deployment) 
     refused("the old credential after its grace", outcome, "Denied")?;
     drop(deployment.login(&deployment.orders).connect().await?);
     let reaped = deployment.issuer.reap(&mut world.deployer).await?;
-    ensure(reaped.len() == 1, "reaping did not find the one lease that ended")?;
+    ensure(
+        reaped.ended.len() == 1 && reaped.failed.is_empty(),
+        "reaping did not end the one lease that ended",
+    )?;
     holds("the new one works, and the old login is reaped");
     Ok(())
 }

@@ -27,7 +27,7 @@ impl Deployment {
         narrate::step("Issue credentials, one for each service, all in one transaction");
         let manifest = Manifest::from_json(include_str!("../manifest.json"))?;
         let issuer = Issuer::new(&manifest, IssuerConfig::default())?;
-        Issuer::install(&world.deployer).await?;
+        Issuer::install(&mut world.deployer).await?;
         let credentials = issuer.deploy(&mut world.deployer, &manifest).await?;
         for credential in &credentials {
             narrate::say(&credential.lease().login);

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio_postgres::{Client, Row, Transaction};
+use tokio_postgres::{Client, Transaction};
 use uuid::Uuid;
 
-use super::roles;
+use super::{grantable, leases, roles};
 use crate::clock::{Clock, SystemClock};
 use crate::credential::{Credential, Lease};
 use crate::error::{Error, ErrorKind};
-use crate::manifest::{Manifest, Service};
+use crate::manifest::{MAX_LIFETIME, Manifest, Service};
 
 /// Issues the logins of one solution.
 ///
@@ -30,11 +30,17 @@ pub struct IssuerConfig {
     pub clock: Arc<dyn Clock>,
     /// How long revoking waits for a session to end after it was told to. Default: 5 seconds.
     pub termination_timeout: Duration,
+    /// How long each statement waits for a lock that somebody else holds. Default: 5 seconds.
+    pub lock_timeout: Duration,
 }
 
 impl Default for IssuerConfig {
     fn default() -> Self {
-        Self { clock: Arc::new(SystemClock), termination_timeout: Duration::from_secs(5) }
+        Self {
+            clock: Arc::new(SystemClock),
+            termination_timeout: Duration::from_secs(5),
+            lock_timeout: Duration::from_secs(5),
+        }
     }
 }
 
@@ -51,19 +57,23 @@ impl Issuer {
     /// Creates the table of leases, `zk.leases`, if it is not there. Only its owner may read it.
     ///
     /// # Errors
-    /// [`ErrorKind::Denied`] without CREATE on the database; those of the connection.
-    pub async fn install(client: &Client) -> Result<(), Error> {
-        Ok(client.batch_execute(include_str!("leases.sql")).await?)
+    /// [`ErrorKind::Denied`] without CREATE on the database, or when the table or its schema was made by somebody else;
+    /// those of the connection.
+    pub async fn install(client: &mut Client) -> Result<(), Error> {
+        leases::install(client, IssuerConfig::default().lock_timeout).await
     }
 
     /// Issues one login for each service of the manifest, all in one transaction: all or none.
     ///
     /// # Errors
-    /// [`ErrorKind::Missing`] for a role that does not exist, [`ErrorKind::Invalid`] for one too powerful,
-    /// [`ErrorKind::Denied`] without the privileges named above; those of the connection.
+    /// [`ErrorKind::Missing`] for a role that does not exist or when nothing is installed, [`ErrorKind::Invalid`] for a
+    /// role that is too powerful or leads to one that is, or a service that is not valid; [`ErrorKind::Conflict`] while
+    /// somebody else issues for longer than [`IssuerConfig::lock_timeout`]; [`ErrorKind::Denied`] without the privileges
+    /// named above, or when `zk.leases` is not the issuer's; those of the connection.
     pub async fn deploy(&self, client: &mut Client, manifest: &Manifest) -> Result<Vec<Credential>, Error> {
         manifest.validate()?;
-        let transaction = client.transaction().await?;
+        let transaction = self.begin(client).await?;
+        leases::lock(&transaction).await?;
         let mut credentials = Vec::with_capacity(manifest.services.len());
         for service in &manifest.services {
             credentials.push(self.issue_in(&transaction, service).await?);
@@ -77,7 +87,9 @@ impl Issuer {
     /// # Errors
     /// As [`deploy`](Self::deploy).
     pub async fn issue(&self, client: &mut Client, service: &Service) -> Result<Credential, Error> {
-        let transaction = client.transaction().await?;
+        service.validate()?;
+        let transaction = self.begin(client).await?;
+        leases::lock(&transaction).await?;
         let credential = self.issue_in(&transaction, service).await?;
         transaction.commit().await?;
         Ok(credential)
@@ -97,9 +109,12 @@ impl Issuer {
         service: &Service,
         grace: Duration,
     ) -> Result<Credential, Error> {
+        service.validate()?;
         let now = self.now();
-        let transaction = client.transaction().await?;
-        self.lock_service(&transaction, &service.name).await?;
+        // No lease is longer than the longest lifetime, so a longer grace is the same.
+        let ends = later(now, grace.min(Duration::from_secs(MAX_LIFETIME)))?;
+        let transaction = self.begin(client).await?;
+        leases::lock(&transaction).await?;
         let rows = transaction
             .query(
                 "SELECT id, login::text FROM zk.leases
@@ -123,8 +138,10 @@ impl Issuer {
         let (id, login): (Uuid, String) = (old.try_get(0)?, old.try_get(1)?);
         let ends: SystemTime = transaction
             .query_one(
-                "UPDATE zk.leases SET expires_at = least(expires_at, $2) WHERE id = $1 RETURNING expires_at",
-                &[&id, &(now + grace)],
+                // The maximum too: a renewal must not undo the rotation.
+                "UPDATE zk.leases SET expires_at = least(expires_at, $2), max_expires_at = least(max_expires_at, $2)
+                 WHERE id = $1 RETURNING expires_at",
+                &[&id, &ends],
             )
             .await?
             .try_get(0)?;
@@ -137,10 +154,11 @@ impl Issuer {
     /// Extends a lease by its service's lifetime from now, never beyond its maximum and never to an earlier time.
     ///
     /// # Errors
-    /// [`ErrorKind::Expired`] when it has ended or was revoked; those of the connection.
+    /// [`ErrorKind::Expired`] when it has ended or was revoked; [`ErrorKind::Denied`] when `zk.leases` is not the issuer's;
+    /// those of the connection.
     pub async fn renew(&self, client: &mut Client, lease: &Lease) -> Result<Lease, Error> {
         let now = self.now();
-        let transaction = client.transaction().await?;
+        let transaction = self.begin(client).await?;
         let row = transaction
             .query_opt(
                 "UPDATE zk.leases
@@ -154,7 +172,7 @@ impl Issuer {
             let message = format!("the lease of {} has ended; issue a new credential", lease.login);
             return Err(Error::new(ErrorKind::Expired, message));
         };
-        let renewed = lease_from(&row)?;
+        let renewed = leases::from_row(&row)?;
         let until = timestamp(&transaction, renewed.expires_at).await?;
         roles::set_valid_until(&transaction, &renewed.login, &until).await?;
         transaction.commit().await?;
@@ -162,8 +180,7 @@ impl Issuer {
     }
 
     async fn issue_in(&self, transaction: &Transaction<'_>, service: &Service) -> Result<Credential, Error> {
-        roles::check_grantable(transaction, &service.roles).await?;
-        self.lock_service(transaction, &service.name).await?;
+        grantable::check(transaction, &self.solution, &service.roles).await?;
         let generation: i32 = transaction
             .query_one(
                 "SELECT coalesce(max(generation), 0) + 1 FROM zk.leases WHERE solution = $1 AND service = $2",
@@ -178,8 +195,8 @@ impl Issuer {
             generation,
             login: roles::login_name(&self.solution, &service.name, generation)?,
             issued_at,
-            expires_at: issued_at + Duration::from_secs(service.lifetime_seconds),
-            max_expires_at: issued_at + Duration::from_secs(service.max_lifetime_seconds),
+            expires_at: later(issued_at, Duration::from_secs(service.lifetime_seconds))?,
+            max_expires_at: later(issued_at, Duration::from_secs(service.max_lifetime_seconds))?,
         };
         let password = roles::new_password()?;
         let until = timestamp(transaction, lease.expires_at).await?;
@@ -206,17 +223,6 @@ impl Issuer {
         Ok(Credential::new(lease, password))
     }
 
-    /// Makes issues and rotations of one service wait for each other, whichever issuer makes them.
-    async fn lock_service(&self, transaction: &Transaction<'_>, service: &str) -> Result<(), Error> {
-        transaction
-            .execute(
-                "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))",
-                &[&format!("zk:{}:{service}", self.solution)],
-            )
-            .await?;
-        Ok(())
-    }
-
     /// The time, in the whole microseconds that PostgreSQL stores, so that a lease here equals the lease there.
     pub(super) fn now(&self) -> SystemTime {
         let now = self.config.clock.now();
@@ -225,17 +231,9 @@ impl Issuer {
     }
 }
 
-/// A lease from the columns id, service, generation, login, issued_at, expires_at, max_expires_at.
-pub(super) fn lease_from(row: &Row) -> Result<Lease, Error> {
-    Ok(Lease {
-        id: row.try_get(0)?,
-        service: row.try_get(1)?,
-        generation: row.try_get(2)?,
-        login: row.try_get(3)?,
-        issued_at: row.try_get(4)?,
-        expires_at: row.try_get(5)?,
-        max_expires_at: row.try_get(6)?,
-    })
+fn later(time: SystemTime, by: Duration) -> Result<SystemTime, Error> {
+    let message = "the end of the lease is beyond what a clock can show; correct the clock or the lifetime";
+    time.checked_add(by).ok_or_else(|| Error::new(ErrorKind::Invalid, message))
 }
 
 /// A time as text that means the same under every setting of the server.

@@ -1,12 +1,22 @@
 //! Revoking: access ends, including that of open sessions.
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Transaction};
 use uuid::Uuid;
 
-use super::issuer::{Issuer, lease_from};
-use super::roles;
+use super::issuer::Issuer;
+use super::{estate, leases, roles, sessions};
 use crate::credential::Lease;
 use crate::error::{Error, ErrorKind};
+
+/// What one [`Issuer::reap`] did.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Reaped {
+    /// The leases that are revoked now.
+    pub ended: Vec<Lease>,
+    /// The leases that are not, each with the reason. The next call tries them again.
+    pub failed: Vec<(Lease, Error)>,
+}
 
 impl Issuer {
     /// Ends a lease now: no new login, no open session, no role.
@@ -15,137 +25,132 @@ impl Issuer {
     /// login is closed and loses its memberships; its sessions are ended; it is removed. A call that is interrupted
     /// is finished by calling again, or by [`reap`](Self::reap). Revoking what is revoked does nothing.
     ///
-    /// # Errors
-    /// [`ErrorKind::Missing`] for an unknown lease; [`ErrorKind::Conflict`] when a session did not end in time, with
-    /// the login already closed; those of the connection.
-    pub async fn revoke(&self, client: &mut Client, lease: &Lease) -> Result<(), Error> {
-        self.revoke_by_id(client, lease.id).await
-    }
-
-    /// Revokes every lease of the solution that has ended or whose revocation was interrupted, and returns them.
+    /// Tables, sequences, large objects and schemas that the login owned go to the role `zk_<solution>_estate`, which has
+    /// no rights and no members. Whoever needs them takes them from there (the manual says how).
     ///
     /// # Errors
-    /// As [`revoke`](Self::revoke); the leases before the failing one are revoked.
-    pub async fn reap(&self, client: &mut Client) -> Result<Vec<Lease>, Error> {
-        let rows = client
-            .query(
-                "SELECT id, service, generation, login::text, issued_at, expires_at, max_expires_at FROM zk.leases
-                 WHERE solution = $1 AND (state = 'revoking' OR state = 'active' AND expires_at <= $2)
-                 ORDER BY expires_at, id",
-                &[&self.solution, &self.now()],
-            )
-            .await?;
-        let ended: Vec<Lease> = rows.iter().map(lease_from).collect::<Result<_, _>>()?;
-        for lease in &ended {
-            self.revoke_by_id(client, lease.id).await?;
+    /// [`ErrorKind::Missing`] for an unknown lease; [`ErrorKind::Conflict`] when a session did not end in time, or
+    /// somebody holds a lock; [`ErrorKind::Blocked`] when the login owns functions, views or other objects that can run
+    /// code, or anything in another database: it is closed and its sessions have ended, and its role stays until a
+    /// person has looked; [`ErrorKind::Invalid`] when the lease names a role that is no login of its service;
+    /// [`ErrorKind::Denied`] when `zk.leases` is not the issuer's; those of the connection.
+    pub async fn revoke(&self, client: &mut Client, lease: &Lease) -> Result<(), Error> {
+        match self.close(client, lease.id).await? {
+            Some(login) => self.finish(client, lease.id, &login).await,
+            None => Ok(()),
         }
-        Ok(ended)
+    }
+
+    /// Revokes every lease of the solution that has ended or whose revocation was interrupted.
+    ///
+    /// All of their logins are closed before the first session is ended, and one that fails does not keep the others.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Denied`] when `zk.leases` is not the issuer's; those of the connection. What fails for one lease is
+    /// in [`Reaped::failed`].
+    pub async fn reap(&self, client: &mut Client) -> Result<Reaped, Error> {
+        let mut reaped = Reaped { ended: Vec::new(), failed: Vec::new() };
+        let mut closed = Vec::new();
+        for lease in self.ended(client).await? {
+            match self.close(client, lease.id).await {
+                Ok(Some(login)) => closed.push((lease, login)),
+                Ok(None) => reaped.ended.push(lease),
+                Err(error) => reaped.failed.push((lease, error)),
+            }
+        }
+        for (lease, login) in closed {
+            match self.finish(client, lease.id, &login).await {
+                Ok(()) => reaped.ended.push(lease),
+                Err(error) => reaped.failed.push((lease, error)),
+            }
+        }
+        Ok(reaped)
     }
 
     /// The leases of the solution that are not revoked, by service and generation.
     ///
     /// # Errors
-    /// Those of the connection.
-    pub async fn leases(&self, client: &Client) -> Result<Vec<Lease>, Error> {
-        let rows = client
+    /// [`ErrorKind::Denied`] when `zk.leases` is not the issuer's; those of the connection.
+    pub async fn leases(&self, client: &mut Client) -> Result<Vec<Lease>, Error> {
+        let rows = self
+            .begin(client)
+            .await?
             .query(
                 "SELECT id, service, generation, login::text, issued_at, expires_at, max_expires_at FROM zk.leases
                  WHERE solution = $1 AND state <> 'revoked' ORDER BY service, generation",
                 &[&self.solution],
             )
             .await?;
-        rows.iter().map(lease_from).collect()
+        rows.iter().map(leases::from_row).collect()
     }
 
-    async fn revoke_by_id(&self, client: &mut Client, id: Uuid) -> Result<(), Error> {
-        let Some(login) = self.close(client, id).await? else { return Ok(()) };
-        self.end_sessions(client, &login).await?;
-        self.remove(client, id, &login).await
+    async fn ended(&self, client: &mut Client) -> Result<Vec<Lease>, Error> {
+        let now = self.now();
+        let rows = self
+            .begin(client)
+            .await?
+            .query(
+                "SELECT id, service, generation, login::text, issued_at, expires_at, max_expires_at FROM zk.leases
+                 WHERE solution = $1 AND (state = 'revoking' OR state = 'active' AND expires_at <= $2)
+                 ORDER BY expires_at, id",
+                &[&self.solution, &now],
+            )
+            .await?;
+        rows.iter().map(leases::from_row).collect()
     }
 
     /// Closes the login. None when the lease is revoked already.
     async fn close(&self, client: &mut Client, id: Uuid) -> Result<Option<String>, Error> {
-        let transaction = client.transaction().await?;
+        let transaction = self.begin(client).await?;
         let row = transaction
             .query_opt(
-                "SELECT login::text, state, current_setting('server_version_num')::int4 / 10000
-                 FROM zk.leases WHERE id = $1 AND solution = $2 FOR UPDATE",
+                "SELECT login::text, state, service, generation FROM zk.leases WHERE id = $1 AND solution = $2 FOR UPDATE",
                 &[&id, &self.solution],
             )
             .await?;
         let Some(row) = row else {
             return Err(Error::new(ErrorKind::Missing, format!("there is no lease {id} in this solution")));
         };
-        let (login, state, version): (String, String, i32) =
-            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        let (login, state): (String, String) = (row.try_get(0)?, row.try_get(1)?);
         if state == "revoked" {
             return Ok(None);
         }
-        let memberships = transaction
-            .query(
-                "SELECT g.rolname::text FROM pg_catalog.pg_auth_members m
-                 JOIN pg_catalog.pg_roles g ON g.oid = m.roleid JOIN pg_catalog.pg_roles l ON l.oid = m.member
-                 WHERE l.rolname = $1::text::name",
-                &[&login],
-            )
-            .await?;
-        let memberships: Vec<String> = memberships.iter().map(|r| r.try_get(0)).collect::<Result<_, _>>()?;
-        if exists(transaction.client(), &login).await? {
-            transaction.batch_execute(&roles::disable(&login, &memberships, version)).await?;
+        // SECURITY: what follows takes away a role's access, so it must not be steered at a role that was not issued.
+        if !login.starts_with(&roles::login_prefix(&self.solution, row.try_get(2)?, row.try_get(3)?)) {
+            let message =
+                format!("lease {id} names {login}, which is no login of its service; who changed zk.leases?");
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        if exists(&transaction, &login).await? {
+            roles::disable(&transaction, &login).await?;
         }
         transaction.execute("UPDATE zk.leases SET state = 'revoking' WHERE id = $1", &[&id]).await?;
         transaction.commit().await?;
         Ok(Some(login))
     }
 
-    /// Ends the login's sessions and sees that they ended. A session that became another role is found by its login.
-    async fn end_sessions(&self, client: &Client, login: &str) -> Result<(), Error> {
-        let wait = i64::try_from(self.config.termination_timeout.as_millis().max(1)).unwrap_or(i64::MAX);
-        client
-            .execute(
-                "SELECT pg_terminate_backend(pid, $2) FROM pg_catalog.pg_stat_activity WHERE usename = $1::text::name",
-                &[&login, &wait],
-            )
-            .await?;
-        // A session that ended by itself meanwhile answers as one that could not be ended: so it is asked who is left.
-        no_session(client, login).await
-    }
-
-    async fn remove(&self, client: &mut Client, id: Uuid, login: &str) -> Result<(), Error> {
-        let transaction = client.transaction().await?;
-        if exists(transaction.client(), login).await? {
-            // Whoever was logging in while the login was closed has become visible by now.
-            no_session(transaction.client(), login).await?;
-            transaction.batch_execute(&roles::remove(login)).await?;
+    /// Ends the sessions of a closed login, then removes it.
+    async fn finish(&self, client: &mut Client, id: Uuid, login: &str) -> Result<(), Error> {
+        if exists(&self.begin(client).await?, login).await? {
+            self.end_sessions(client, login).await?;
+        }
+        let now = self.now();
+        let mut transaction = self.begin(client).await?;
+        if exists(&transaction, login).await? {
+            // Whoever was logging in while the login was closed shows by now.
+            sessions::none_left(&mut transaction, login).await?;
+            estate::settle(&transaction, &self.solution, login).await?;
+            roles::remove(&transaction, login).await?;
         }
         transaction
-            .execute(
-                "UPDATE zk.leases SET state = 'revoked', revoked_at = $2 WHERE id = $1",
-                &[&id, &self.now()],
-            )
+            .execute("UPDATE zk.leases SET state = 'revoked', revoked_at = $2 WHERE id = $1", &[&id, &now])
             .await?;
-        transaction.commit().await?;
-        Ok(())
+        Ok(transaction.commit().await?)
     }
 }
 
-async fn no_session(client: &Client, login: &str) -> Result<(), Error> {
-    let row = client
-        .query_one(
-            "SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE usename = $1::text::name",
-            &[&login],
-        )
-        .await?;
-    if row.try_get::<_, i64>(0)? == 0 {
-        return Ok(());
-    }
-    let message =
-        format!("a session of {login} has not ended yet; its login is closed; revoke again to finish");
-    Err(Error::new(ErrorKind::Conflict, message))
-}
-
-async fn exists(client: &Client, login: &str) -> Result<bool, Error> {
-    let row = client
+async fn exists(transaction: &Transaction<'_>, login: &str) -> Result<bool, Error> {
+    let row = transaction
         .query_one(
             "SELECT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = $1::text::name)",
             &[&login],

@@ -5,7 +5,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres::Transaction;
 use zeroize::Zeroizing;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::manifest::Service;
 
 /// A new login's name: unique by its random end, readable by the rest.
@@ -13,7 +13,12 @@ pub(super) fn login_name(solution: &str, service: &str, generation: i32) -> Resu
     let mut random = [0; 5];
     getrandom::fill(&mut random)?;
     let random = data_encoding::BASE32_NOPAD.encode(&random).to_ascii_lowercase();
-    Ok(format!("zk_{solution}_{service}_{generation}_{random}"))
+    Ok(format!("{}{random}", login_prefix(solution, service, generation)))
+}
+
+/// How the name of every login of this generation begins.
+pub(super) fn login_prefix(solution: &str, service: &str, generation: i32) -> String {
+    format!("zk_{solution}_{service}_{generation}_")
 }
 
 /// 256 random bits.
@@ -49,32 +54,6 @@ pub(super) async fn create(
     Ok(())
 }
 
-/// Refuses roles that do not exist, and roles that no service should be able to become.
-pub(super) async fn check_grantable(transaction: &Transaction<'_>, roles: &[String]) -> Result<(), Error> {
-    let rows = transaction
-        .query(
-            "SELECT wanted.name, r.oid IS NOT NULL, coalesce(r.rolsuper OR r.rolbypassrls OR r.rolcreaterole OR r.rolcanlogin, false)
-             FROM unnest($1::text[]) AS wanted (name) LEFT JOIN pg_catalog.pg_roles r ON r.rolname = wanted.name",
-            &[&roles],
-        )
-        .await?;
-    for row in &rows {
-        let (name, exists, powerful): (String, bool, bool) =
-            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        if !exists {
-            let message = format!("there is no role {name}; apply the policy first, or correct the manifest");
-            return Err(Error::new(ErrorKind::Missing, message));
-        }
-        if powerful {
-            let message = format!(
-                "role {name} may log in, create roles or pass row-level security: a service must not become it"
-            );
-            return Err(Error::new(ErrorKind::Invalid, message));
-        }
-    }
-    Ok(())
-}
-
 /// Moves the second fence, which is in the database itself.
 pub(super) async fn set_valid_until(
     transaction: &Transaction<'_>,
@@ -86,21 +65,44 @@ pub(super) async fn set_valid_until(
 }
 
 /// Closes the door: no new login with the old password, nothing to become. Makes the issuer a member of the login, so
-/// that it may end its sessions and take over what it owns.
-pub(super) fn disable(login: &str, memberships: &[String], major_version: i32) -> String {
+/// that it may end its sessions and hand on what it owns.
+pub(super) async fn disable(transaction: &Transaction<'_>, login: &str) -> Result<(), Error> {
+    let memberships = transaction
+        .query(
+            "SELECT DISTINCT g.rolname::text FROM pg_catalog.pg_auth_members m
+             JOIN pg_catalog.pg_roles g ON g.oid = m.roleid JOIN pg_catalog.pg_roles l ON l.oid = m.member
+             WHERE l.rolname = $1::text::name",
+            &[&login],
+        )
+        .await?;
     let role = escape_identifier(login);
     let mut script = format!("ALTER ROLE {role} NOLOGIN PASSWORD NULL VALID UNTIL '-infinity';");
-    for group in memberships {
-        script.push_str(&format!("REVOKE {} FROM {role};", escape_identifier(group)));
+    for row in &memberships {
+        script.push_str(&format!("REVOKE {} FROM {role};", escape_identifier(row.try_get(0)?)));
     }
-    // From PostgreSQL 16 a membership says itself whether it inherits; before, the member's attribute does.
-    let options = if major_version >= 16 { " WITH INHERIT TRUE" } else { "" };
+    let options = membership_options(server_major(transaction).await?);
     script.push_str(&format!("GRANT {role} TO CURRENT_USER{options};"));
-    script
+    Ok(transaction.batch_execute(&script).await?)
 }
 
-/// Removes the login and what it owned in this database; what it created is handed to the issuer.
-pub(super) fn remove(login: &str) -> String {
-    let role = escape_identifier(login);
-    format!("REASSIGN OWNED BY {role} TO CURRENT_USER; DROP OWNED BY {role}; DROP ROLE {role};")
+/// Makes the transaction act as the login, until it ends or is rolled back.
+pub(super) fn act_as(login: &str) -> String {
+    format!("SET LOCAL ROLE {}", escape_identifier(login))
+}
+
+/// Removes the login, which owns nothing any more.
+pub(super) async fn remove(transaction: &Transaction<'_>, login: &str) -> Result<(), Error> {
+    Ok(transaction.batch_execute(&format!("DROP ROLE {}", escape_identifier(login))).await?)
+}
+
+/// From PostgreSQL 16 a membership says itself what it is good for; before, the member's attribute does.
+pub(super) fn membership_options(server_major: i32) -> &'static str {
+    if server_major >= 16 { " WITH INHERIT TRUE, SET TRUE" } else { "" }
+}
+
+pub(super) async fn server_major(transaction: &Transaction<'_>) -> Result<i32, Error> {
+    let row = transaction
+        .query_one("SELECT pg_catalog.current_setting('server_version_num')::int4 / 10000", &[])
+        .await?;
+    Ok(row.try_get(0)?)
 }

@@ -2,114 +2,18 @@
 #![cfg(feature = "postgres")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod hostile;
+mod shop;
+
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
-use testkit::{Authority, Cluster, ClusterConfig, Database};
-use tokio_postgres::Client;
-use zk_creds::postgres::{Endpoint, Issuer, IssuerConfig, Login};
-use zk_creds::{Clock, Credential, Error, ErrorKind, Manifest, SystemClock};
+use testkit::{Authority, Cluster, ClusterConfig};
+use zk_creds::ErrorKind;
+use zk_creds::postgres::{Endpoint, Login};
 
-/// A clock that stands until it is moved.
-#[derive(Debug)]
-struct StoppedClock(Mutex<SystemTime>);
-
-impl StoppedClock {
-    fn at_present() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(SystemClock::default().now())))
-    }
-
-    fn advance(&self, by: Duration) {
-        *self.0.lock().unwrap() += by;
-    }
-}
-
-impl Clock for StoppedClock {
-    fn now(&self) -> SystemTime {
-        *self.0.lock().unwrap()
-    }
-}
-
-/// A database with an issuer that has CREATEROLE and no more, and one role to act as.
-struct Shop {
-    database: Database,
-    admin: Client,
-    issuer: Issuer,
-    manifest: Manifest,
-    clock: Arc<StoppedClock>,
-    role: String,
-}
-
-impl Shop {
-    async fn create() -> Self {
-        Self::create_on(Database::create().await.unwrap()).await
-    }
-
-    async fn create_on(database: Database) -> Self {
-        let (admin, role) = (testkit::unique_name("admin"), testkit::unique_name("clerk"));
-        let script = format!(
-            "CREATE ROLE {admin} LOGIN CREATEROLE PASSWORD 'admin'; ALTER DATABASE {} OWNER TO {admin}",
-            database.name()
-        );
-        database.execute(&script).await.unwrap();
-        let admin = database.connect_as(&admin, "admin").await.unwrap();
-        admin
-            .batch_execute(&format!("CREATE ROLE {role} NOLOGIN; GRANT CREATE ON SCHEMA public TO {role}"))
-            .await
-            .unwrap();
-        Issuer::install(&admin).await.unwrap();
-        Issuer::install(&admin).await.unwrap();
-        let manifest = Manifest::from_json(&format!(
-            r#"{{"solution": "shop", "services": [
-                {{"name": "orders", "roles": ["{role}"], "lifetime_seconds": 60, "max_lifetime_seconds": 100}},
-                {{"name": "billing", "roles": ["{role}"], "connections": 1}}]}}"#
-        ))
-        .unwrap();
-        let clock = StoppedClock::at_present();
-        let mut config = IssuerConfig::default();
-        config.clock = clock.clone();
-        let issuer = Issuer::new(&manifest, config).unwrap();
-        Self { database, admin, issuer, manifest, clock, role }
-    }
-
-    async fn issue(&mut self) -> Credential {
-        self.issuer.issue(&mut self.admin, &self.manifest.services[0]).await.unwrap()
-    }
-
-    async fn rotate(&mut self, grace: Duration) -> Result<Credential, Error> {
-        self.issuer.rotate(&mut self.admin, &self.manifest.services[0], grace).await
-    }
-
-    fn endpoint(&self) -> Endpoint {
-        Endpoint {
-            host: "localhost".to_owned(),
-            port: self.database.port(),
-            database: self.database.name().to_owned(),
-            root_certificate: self.database.cluster().ca_file(),
-        }
-    }
-
-    async fn connect(&self, credential: &Credential) -> Result<Client, Error> {
-        Login::of(self.endpoint(), credential).connect().await
-    }
-
-    async fn logins(&self) -> Vec<String> {
-        let rows = self
-            .admin
-            .query("SELECT rolname::text FROM pg_roles WHERE rolname LIKE 'zk\\_shop\\_%' ORDER BY 1", &[])
-            .await
-            .unwrap();
-        rows.iter().map(|row| row.get(0)).collect()
-    }
-}
-
-#[track_caller]
-fn assert_kind<T>(result: Result<T, Error>, kind: ErrorKind) {
-    let error = result.err().unwrap();
-    assert_eq!(error.kind(), kind, "{error}: {:?}", std::error::Error::source(&error));
-}
+use self::shop::{Shop, assert_kind};
 
 #[tokio::test]
 async fn a_login_may_become_its_roles_and_nothing_else() {
@@ -162,7 +66,7 @@ async fn a_deployment_is_issued_whole_or_not_at_all() {
         manifest.services[1].roles = vec![role.to_owned()];
         assert_kind(shop.issuer.deploy(&mut shop.admin, &manifest).await, kind);
         assert!(shop.logins().await.is_empty());
-        assert!(shop.issuer.leases(&shop.admin).await.unwrap().is_empty());
+        assert!(shop.issuer.leases(&mut shop.admin).await.unwrap().is_empty());
     }
 }
 
@@ -176,10 +80,9 @@ async fn rotation_leaves_the_old_login_until_its_grace_ends() {
     drop((shop.connect(&old).await.unwrap(), shop.connect(&new).await.unwrap()));
     assert_kind(shop.rotate(Duration::ZERO).await, ErrorKind::Conflict);
 
-    assert!(shop.issuer.reap(&mut shop.admin).await.unwrap().is_empty(), "nothing has ended yet");
+    assert!(shop.reap().await.is_empty(), "nothing has ended yet");
     shop.clock.advance(Duration::from_secs(30));
-    let reaped = shop.issuer.reap(&mut shop.admin).await.unwrap();
-    assert_eq!(reaped.iter().map(|l| &l.login).collect::<Vec<_>>(), [&old.lease().login]);
+    assert_eq!(shop.reap().await, [old.lease().login.clone()]);
     assert_kind(shop.connect(&old).await, ErrorKind::Denied);
     drop(shop.connect(&new).await.unwrap());
     shop.rotate(Duration::from_secs(30)).await.unwrap();
@@ -204,12 +107,12 @@ async fn revoked_means_dead() {
         .await
         .unwrap();
     let idle = shop.connect(&credential).await.unwrap();
-    shop.issuer.revoke(&mut shop.admin, credential.lease()).await.unwrap();
+    shop.revoke(&credential).await.unwrap();
     assert!(session.batch_execute("SELECT 1").await.is_err(), "an open session ends");
     assert!(idle.batch_execute("SELECT 1").await.is_err());
     assert_kind(shop.connect(&credential).await, ErrorKind::Denied);
     assert!(shop.logins().await.is_empty());
-    shop.issuer.revoke(&mut shop.admin, credential.lease()).await.unwrap();
+    shop.revoke(&credential).await.unwrap();
     assert_kind(shop.issuer.renew(&mut shop.admin, credential.lease()).await, ErrorKind::Expired);
 }
 
@@ -220,8 +123,24 @@ async fn what_a_login_owns_survives_it() {
     let login = &credential.lease().login;
     shop.admin.batch_execute(&format!("GRANT CREATE ON SCHEMA public TO {login}")).await.unwrap();
     let session = shop.connect(&credential).await.unwrap();
-    session.batch_execute("CREATE TABLE kept (id int); INSERT INTO kept VALUES (7)").await.unwrap();
-    shop.issuer.revoke(&mut shop.admin, credential.lease()).await.unwrap();
+    session
+        .batch_execute(
+            "CREATE TABLE kept (id serial PRIMARY KEY, v int DEFAULT 1); INSERT INTO kept VALUES (7)",
+        )
+        .await
+        .unwrap();
+    shop.revoke(&credential).await.unwrap();
+    let refused = shop.admin.query("SELECT id FROM kept", &[]).await.unwrap_err();
+    assert_eq!(refused.code(), Some(&tokio_postgres::error::SqlState::INSUFFICIENT_PRIVILEGE));
+    // As the manual says.
+    shop.admin
+        .batch_execute(&format!(
+            "GRANT zk_{0}_estate TO CURRENT_USER; ALTER TABLE kept OWNER TO CURRENT_USER;
+             REVOKE zk_{0}_estate FROM CURRENT_USER",
+            shop.solution()
+        ))
+        .await
+        .unwrap();
     let rows = shop.admin.query("SELECT id FROM kept", &[]).await.unwrap();
     assert_eq!(rows[0].get::<_, i32>(0), 7);
 }
@@ -236,12 +155,12 @@ async fn an_interrupted_revocation_is_finished_later() {
         .batch_execute(&format!("ALTER ROLE {login} NOLOGIN; UPDATE zk.leases SET state = 'revoking'"))
         .await
         .unwrap();
-    assert_eq!(shop.issuer.reap(&mut shop.admin).await.unwrap().len(), 1);
+    assert_eq!(shop.reap().await.len(), 1);
     assert!(shop.logins().await.is_empty());
     let credential = shop.issue().await;
     shop.admin.batch_execute(&format!("DROP ROLE {}", credential.lease().login)).await.unwrap();
-    shop.issuer.revoke(&mut shop.admin, credential.lease()).await.unwrap();
-    assert!(shop.issuer.leases(&shop.admin).await.unwrap().is_empty());
+    shop.revoke(&credential).await.unwrap();
+    assert!(shop.issuer.leases(&mut shop.admin).await.unwrap().is_empty());
 }
 
 #[tokio::test]

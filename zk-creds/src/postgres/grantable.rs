@@ -1,0 +1,107 @@
+//! Which roles a service may be able to become.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tokio_postgres::Transaction;
+
+use super::estate;
+use crate::error::{Error, ErrorKind};
+
+/// Refuses roles that do not exist, and roles that no service should be able to become, directly or through others.
+pub(super) async fn check(
+    transaction: &Transaction<'_>,
+    solution: &str,
+    wanted: &[String],
+) -> Result<(), Error> {
+    let reached = reached(transaction, &estate::name(solution), wanted).await?;
+    for name in wanted {
+        if !reached.contains_key(name) {
+            let message = format!("there is no role {name}; apply the policy first, or correct the manifest");
+            return Err(Error::new(ErrorKind::Missing, message));
+        }
+        if let Some((path, power)) = first_powerful(&reached, name) {
+            let subject = match path.as_slice() {
+                [_] | [] => format!("role {name}"),
+                _ => format!("role {name} leads to a role ({}) that", path.join(" → ")),
+            };
+            let message = format!("{subject} {power}: a service must not be able to become it");
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+    }
+    Ok(())
+}
+
+struct Role {
+    power: Option<String>,
+    memberships: Vec<String>,
+}
+
+/// The shortest way from a role to one with powers, and what these are.
+fn first_powerful(roles: &BTreeMap<String, Role>, start: &str) -> Option<(Vec<String>, String)> {
+    let mut seen = BTreeSet::from([start.to_owned()]);
+    let mut paths = vec![vec![start.to_owned()]];
+    while !paths.is_empty() {
+        let mut longer = Vec::new();
+        for path in paths {
+            let Some(role) = path.last().and_then(|name| roles.get(name)) else { continue };
+            if let Some(power) = &role.power {
+                return Some((path, power.clone()));
+            }
+            for next in role.memberships.iter().filter(|name| seen.insert((*name).clone())) {
+                longer.push(path.iter().chain([next]).cloned().collect());
+            }
+        }
+        paths = longer;
+    }
+    None
+}
+
+/// The wanted roles and all that they are members of, whatever a membership's options are.
+///
+/// A role that owns something passes its row-level security and may change its rules.
+async fn reached(
+    transaction: &Transaction<'_>,
+    estate: &str,
+    wanted: &[String],
+) -> Result<BTreeMap<String, Role>, Error> {
+    let rows = transaction
+        .query(
+            "WITH RECURSIVE reached (oid) AS (
+               SELECT oid FROM pg_catalog.pg_roles WHERE rolname::text = ANY ($1::text[])
+               UNION SELECT m.roleid FROM pg_catalog.pg_auth_members m JOIN reached ON m.member = reached.oid
+             )
+             SELECT r.rolname::text,
+                    CASE WHEN r.rolsuper THEN 'is a superuser'
+                         WHEN r.rolbypassrls THEN 'passes row-level security'
+                         WHEN r.rolcreaterole THEN 'may create roles'
+                         WHEN r.rolcreatedb THEN 'may create databases'
+                         WHEN r.rolreplication THEN 'may replicate'
+                         WHEN r.rolcanlogin THEN 'may log in'
+                         WHEN starts_with(r.rolname::text, 'pg_') THEN 'is predefined by PostgreSQL'
+                         WHEN r.rolname::text = $2 THEN 'keeps what ended logins owned'
+                         ELSE (SELECT 'owns ' || CASE WHEN d.dbid IN (0, b.oid)
+                                                      THEN pg_catalog.pg_describe_object(d.classid, d.objid, 0)
+                                                      ELSE 'something in another database' END
+                               FROM pg_catalog.pg_shdepend d, pg_catalog.pg_database b
+                               WHERE b.datname = current_database() AND d.deptype = 'o' AND d.refobjid = r.oid
+                                 AND d.refclassid = 'pg_catalog.pg_authid'::regclass
+                                 AND d.classid IN ('pg_catalog.pg_database'::regclass, 'pg_catalog.pg_namespace'::regclass,
+                                                   'pg_catalog.pg_class'::regclass)
+                                 -- A session's temporary tables are gone with it.
+                                 AND NOT EXISTS (SELECT FROM pg_catalog.pg_class c
+                                                 WHERE d.dbid = b.oid AND c.oid = d.objid AND c.relpersistence = 't'
+                                                   AND d.classid = 'pg_catalog.pg_class'::regclass)
+                               ORDER BY 1 LIMIT 1)
+                    END,
+                    ARRAY(SELECT g.rolname::text FROM pg_catalog.pg_auth_members m
+                          JOIN pg_catalog.pg_roles g ON g.oid = m.roleid WHERE m.member = r.oid ORDER BY 1)
+             FROM reached JOIN pg_catalog.pg_roles r ON r.oid = reached.oid",
+            &[&wanted, &estate],
+        )
+        .await?;
+    let mut roles = BTreeMap::new();
+    for row in &rows {
+        roles.insert(row.try_get(0)?, Role { power: row.try_get(1)?, memberships: row.try_get(2)? });
+    }
+    Ok(roles)
+}
