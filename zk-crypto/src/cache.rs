@@ -3,6 +3,8 @@
 use std::{
     collections::HashMap,
     fmt,
+    hash::{BuildHasherDefault, Hasher},
+    ops::Deref,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -12,7 +14,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use crate::{Error, KeyId, Scope, encryptor::EncryptorConfig, opened::OpenedKey};
+use crate::{Error, KeyId, Scope, encryptor::EncryptorConfig, opened::OpenedKey, shard::Sharded};
 
 /// The keys one encryptor holds. Readers load a snapshot; writers replace it.
 pub(crate) struct Cache {
@@ -39,20 +41,37 @@ pub(crate) struct Entry {
     max_age: Duration,
     messages: Allowance,
     bytes: Allowance,
+    portions: Sharded<Portion>,
 }
 
+/// Two maps, so that readers look up by reference and build no [`Wanted`].
 #[derive(Default, Clone)]
-struct Snapshot {
-    entries: HashMap<Wanted, (u64, Arc<Entry>)>,
+pub(crate) struct Snapshot {
+    active: HashMap<Scope, Slot, Hashed>,
+    by_id: HashMap<KeyId, Slot, Hashed>,
     /// How many entries were ever added: the number beside an entry says which came first.
     added: u64,
 }
+
+type Slot = (u64, Arc<Entry>);
+type Hashed = BuildHasherDefault<AlreadyHashed>;
+
+/// Takes the first eight bytes for the hash: a scope brings a keyed hash of its text, and an id is one. Only ids that
+/// were checked against their key are ever stored, so nobody chooses ones that collide.
+#[derive(Default)]
+struct AlreadyHashed(u64);
 
 /// A count down that many threads share.
 struct Allowance {
     used: AtomicU64,
     limit: u64,
 }
+
+/// What a group of threads has taken from the allowances and not used yet: messages above [`BYTES`], bytes below.
+#[derive(Default)]
+struct Portion(AtomicU64);
+
+const BYTES: u32 = 40;
 
 impl Cache {
     pub(crate) fn new(max_entries: usize) -> Self {
@@ -90,15 +109,24 @@ impl Cache {
         self.forgotten.fetch_add(1, Ordering::SeqCst);
         self.snapshot.rcu(|snapshot| {
             let mut next = Snapshot::clone(snapshot);
-            next.entries.retain(|wanted, (_, entry)| !matches(wanted, &entry.key));
+            next.retain(|wanted, entry| !matches(wanted, &entry.key));
             next
         });
     }
 
+    /// What is here now, read without a lock and without a count that threads share. Not to be held for long.
+    #[inline]
+    pub(crate) fn load(&self) -> impl Deref<Target = Arc<Snapshot>> {
+        self.snapshot.load()
+    }
+
     fn fresh(&self, wanted: &Wanted, now: Duration) -> Option<Arc<Entry>> {
         let snapshot = self.snapshot.load();
-        let (_, entry) = snapshot.entries.get(wanted)?;
-        entry.is_fresh(now).then(|| Arc::clone(entry))
+        let entry = match wanted {
+            Wanted::Active(scope) => snapshot.active(scope, now),
+            Wanted::Id(id) => snapshot.by_id(*id, now),
+        };
+        entry.map(Arc::clone)
     }
 
     fn flight(&self, wanted: &Wanted) -> Arc<async_lock::Mutex<()>> {
@@ -110,7 +138,7 @@ impl Cache {
         self.snapshot.rcu(|snapshot| {
             let mut next = Snapshot::clone(snapshot);
             // Keys whose age has ended are wiped here, not only when they are asked for again.
-            next.entries.retain(|_, (_, entry)| entry.is_young(now));
+            next.retain(|_, entry| entry.is_young(now));
             // SECURITY: a key that was destroyed while we fetched it must not come back. Checked inside the loop: a
             // forget between the check and the swap makes the swap run again.
             if self.forgotten.load(Ordering::SeqCst) == before {
@@ -128,24 +156,50 @@ impl Cache {
 
 impl fmt::Debug for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Cache({} entries)", self.snapshot.load().entries.len())
+        write!(f, "Cache({} entries)", self.snapshot.load().len())
     }
 }
 
 impl Snapshot {
+    /// The active key of a scope, if it may still be used. Nothing is counted.
+    #[inline]
+    pub(crate) fn active(&self, scope: &Scope, now: Duration) -> Option<&Arc<Entry>> {
+        self.active.get(scope).map(|(_, entry)| entry).filter(|entry| entry.is_fresh(now))
+    }
+
+    /// A key, if it may still be used. Nothing is counted.
+    #[inline]
+    pub(crate) fn by_id(&self, id: KeyId, now: Duration) -> Option<&Arc<Entry>> {
+        self.by_id.get(&id).map(|(_, entry)| entry).filter(|entry| entry.is_fresh(now))
+    }
+
+    fn len(&self) -> usize {
+        self.active.len() + self.by_id.len()
+    }
+
+    fn retain(&mut self, keep: impl Fn(&Wanted, &Entry) -> bool) {
+        self.active.retain(|scope, (_, entry)| keep(&Wanted::Active(scope.clone()), entry));
+        self.by_id.retain(|id, (_, entry)| keep(&Wanted::Id(*id), entry));
+    }
+
     fn add(&mut self, wanted: Wanted, entry: &Arc<Entry>) {
         self.added += 1;
-        self.entries.insert(wanted, (self.added, Arc::clone(entry)));
+        let slot = (self.added, Arc::clone(entry));
+        match wanted {
+            Wanted::Active(scope) => drop(self.active.insert(scope, slot)),
+            Wanted::Id(id) => drop(self.by_id.insert(id, slot)),
+        }
     }
 
     /// Drops the entries that were added first until the rest fits.
     fn shrink(&mut self, max_entries: usize) {
-        while self.entries.len() > max_entries {
-            let oldest = self.entries.iter().min_by_key(|(_, (added, _))| *added).map(|(w, _)| w.clone());
-            match oldest {
-                Some(wanted) => self.entries.remove(&wanted),
-                None => return,
-            };
+        let surplus = self.len().saturating_sub(max_entries);
+        let slots = self.active.values().chain(self.by_id.values());
+        let mut ages: Vec<u64> = slots.map(|(added, _)| *added).collect();
+        ages.sort_unstable();
+        if let Some(last) = surplus.checked_sub(1).and_then(|i| ages.get(i)) {
+            self.active.retain(|_, (added, _)| *added > *last);
+            self.by_id.retain(|_, (added, _)| *added > *last);
         }
     }
 }
@@ -158,12 +212,39 @@ impl Entry {
             max_age: config.max_age,
             messages: Allowance::new(config.max_messages),
             bytes: Allowance::new(config.max_bytes),
+            portions: Sharded::default(),
         }
     }
 
     /// Counts one message; false when the key must be fetched again first.
+    #[inline]
     pub(crate) fn take(&self, len: usize, now: Duration) -> bool {
-        self.is_young(now) && self.messages.take(1) && self.bytes.take(len as u64)
+        let len = len as u64;
+        self.is_young(now) && (self.portions.local().take(len) || self.take_portion(len))
+    }
+
+    #[cold]
+    fn take_portion(&self, len: u64) -> bool {
+        // Threads take so much at once that they rarely meet, and so little that at most one part in 32 of an allowance
+        // lies unused with others when it ends.
+        let messages = (self.messages.limit / 256).clamp(1, 1 << 16);
+        let bytes = (self.bytes.limit / 256).clamp(1, 1 << 30).max(len);
+        let local = self.portions.local();
+        let (mut left_messages, mut left_bytes) = local.drain();
+        if left_messages == 0 {
+            if !self.messages.take(messages) {
+                return false;
+            }
+            left_messages = messages;
+        }
+        if left_bytes < len {
+            if !self.bytes.take(bytes - left_bytes) {
+                return false;
+            }
+            left_bytes = bytes;
+        }
+        local.fill(left_messages - 1, left_bytes - len);
+        true
     }
 
     fn is_fresh(&self, now: Duration) -> bool {
@@ -187,5 +268,53 @@ impl Allowance {
 
     fn is_left(&self) -> bool {
         self.used.load(Ordering::Relaxed) < self.limit
+    }
+}
+
+impl Portion {
+    /// Takes one message of `len` bytes; false when they are not there, or another thread is faster.
+    #[inline]
+    fn take(&self, len: u64) -> bool {
+        let left = self.0.load(Ordering::Relaxed);
+        let (messages, bytes) = Self::split(left);
+        // INVARIANT: taken before it is used, and by one thread only.
+        messages > 0
+            && bytes >= len
+            && self
+                .0
+                .compare_exchange(left, left - (1 << BYTES) - len, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    /// Takes all that is left: messages and bytes.
+    fn drain(&self) -> (u64, u64) {
+        Self::split(self.0.swap(0, Ordering::Relaxed))
+    }
+
+    fn fill(&self, messages: u64, bytes: u64) {
+        self.0.store(messages << BYTES | bytes, Ordering::Relaxed);
+    }
+
+    fn split(left: u64) -> (u64, u64) {
+        (left >> BYTES, left & ((1 << BYTES) - 1))
+    }
+}
+
+impl Hasher for AlreadyHashed {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk() {
+            self.0 = u64::from_ne_bytes(*first);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    /// The length of an id, which is always the same.
+    fn write_usize(&mut self, _: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 /// A source of time.
@@ -22,16 +22,19 @@ pub trait Clock: fmt::Debug + Send + Sync {
 }
 
 /// The clock of the operating system.
+///
+/// Ages are exact to some milliseconds: on Linux they come from the coarse clock, which every sealed value can afford to
+/// read.
 #[derive(Clone, Copy, Debug)]
 pub struct SystemClock {
-    origin: Instant,
+    origin: Tick,
 }
 
 impl SystemClock {
     /// Starts a clock.
     #[must_use]
     pub fn new() -> Self {
-        Self { origin: Instant::now() }
+        Self { origin: Tick::now() }
     }
 }
 
@@ -48,6 +51,40 @@ impl Clock for SystemClock {
     }
 
     fn elapsed(&self) -> Duration {
-        self.origin.elapsed()
+        Tick::now().since(self.origin)
+    }
+}
+
+/// A moment that never goes back.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+#[derive(Clone, Copy, Debug)]
+struct Tick(rustix::time::Timespec);
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+impl Tick {
+    #[inline]
+    fn now() -> Self {
+        Self(rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse))
+    }
+
+    #[inline]
+    fn since(self, earlier: Self) -> Duration {
+        (self.0 - earlier.0).try_into().unwrap_or_default()
+    }
+}
+
+/// A moment that never goes back.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[derive(Clone, Copy, Debug)]
+struct Tick(std::time::Instant);
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+impl Tick {
+    fn now() -> Self {
+        Self(std::time::Instant::now())
+    }
+
+    fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_duration_since(earlier.0)
     }
 }

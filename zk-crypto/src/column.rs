@@ -99,7 +99,7 @@ impl<T: Value> Column<T> {
         sealed: &Sealed,
     ) -> Result<T, Error> {
         let context = self.context(scope, row);
-        T::decode(encryptor.open(scope, &context, sealed).await?)
+        T::decode(encryptor.open(scope, &context, sealed).await?.into_zeroizing())
     }
 
     /// Seals the values of many rows, in their order.
@@ -141,7 +141,7 @@ impl<T: Value> Column<T> {
         let mut opened = encryptor.open_many(scope, &values).await?.into_iter();
         rows.iter()
             .map(|(_, sealed)| match sealed {
-                Some(_) => opened.next().map(T::decode).transpose(),
+                Some(_) => opened.next().map(|text| T::decode(text.into_zeroizing())).transpose(),
                 None => Ok(None),
             })
             .collect()

@@ -1,6 +1,10 @@
 //! Where a sealed value belongs.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    hash::{BuildHasher, Hash, Hasher, RandomState},
+    sync::{Arc, LazyLock},
+};
 
 use crate::Error;
 
@@ -27,8 +31,12 @@ const VERSION: u8 = 0x06;
 /// assert!(Scope::new("").is_err() && Scope::new("line\nbreak").is_err());
 /// # Ok::<(), zk_crypto::Error>(())
 /// ```
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Scope(Arc<str>);
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Scope {
+    text: Arc<str>,
+    /// Hashed once, because every message looks its scope up.
+    hash: u64,
+}
 
 /// The place a sealed value belongs to: it opens nowhere else.
 ///
@@ -45,14 +53,11 @@ pub struct Scope(Arc<str>);
 /// let token = Context::purpose("session token").version(2);
 /// assert_ne!(token, Context::purpose("session token").version(1));
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Context {
-    table: Option<String>,
-    column: Option<String>,
-    tenant: Option<String>,
-    row: Option<String>,
-    purpose: Option<String>,
-    version: Option<u64>,
+    /// INVARIANT: the canonical bytes of SPEC.md, section 4: each field once, in the order of their tags. Kept in this
+    /// form because every message binds it.
+    bytes: Vec<u8>,
 }
 
 impl Scope {
@@ -65,7 +70,8 @@ impl Scope {
         if scope.is_empty() || scope.len() > MAX_SCOPE || !scope.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(Error::invalid("a scope is 1 to 200 printable ASCII characters without spaces"));
         }
-        Ok(Self(scope.into()))
+        static KEYED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        Ok(Self { text: scope.into(), hash: KEYED.hash_one(scope) })
     }
 
     /// Makes the scope of a tenant: `tenant:` and its id.
@@ -83,19 +89,30 @@ impl Scope {
     /// Returns the scope as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// Appends the canonical bytes of the scope: SPEC.md, section 4.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        put(out, SCOPE, self.text.as_bytes());
+    }
+}
+
+impl Hash for Scope {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
     }
 }
 
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
 impl fmt::Debug for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Scope({})", self.0)
+        write!(f, "Scope({})", self.text)
     }
 }
 
@@ -103,7 +120,10 @@ impl Context {
     /// Starts with a column of a table. Write the table with its schema, always in one spelling.
     #[must_use]
     pub fn column(table: impl Into<String>, column: impl Into<String>) -> Self {
-        Self { table: Some(table.into()), column: Some(column.into()), ..Self::default() }
+        let (table, column): (String, String) = (table.into(), column.into());
+        // With room for a row: one allocation for most contexts.
+        let bytes = Vec::with_capacity(2 * HEAD + table.len() + column.len() + HEAD + 24);
+        Self { bytes }.with(TABLE, table.as_bytes()).with(COLUMN, column.as_bytes())
     }
 
     /// Starts with a purpose, for values that are in no table.
@@ -115,43 +135,80 @@ impl Context {
     /// Binds the value to a tenant.
     #[must_use]
     pub fn tenant(self, tenant: impl Into<String>) -> Self {
-        Self { tenant: Some(tenant.into()), ..self }
+        self.with(TENANT, tenant.into().as_bytes())
     }
 
     /// Binds the value to a row: its primary key as the database prints it.
     #[must_use]
     pub fn row(self, row: impl Into<String>) -> Self {
-        Self { row: Some(row.into()), ..self }
+        self.with(ROW, row.into().as_bytes())
     }
 
     /// Binds the value to a purpose, besides its place.
     #[must_use]
     pub fn with_purpose(self, purpose: impl Into<String>) -> Self {
-        Self { purpose: Some(purpose.into()), ..self }
+        self.with(PURPOSE, purpose.into().as_bytes())
     }
 
     /// Binds the value to a version of the row, so that an older sealed value cannot be put back.
     #[must_use]
     pub fn version(self, version: u64) -> Self {
-        Self { version: Some(version), ..self }
+        self.with(VERSION, &version.to_be_bytes())
     }
 
-    /// Appends the canonical bytes of scope and context: SPEC.md, section 4.
-    pub(crate) fn encode(&self, scope: &Scope, out: &mut Vec<u8>) {
-        // INVARIANT: every field is named here; one that is forgotten would not be bound.
-        let Self { table, column, tenant, row, purpose, version } = self;
-        put(out, SCOPE, scope.as_str().as_bytes());
-        let texts = [(TABLE, table), (COLUMN, column), (TENANT, tenant), (ROW, row), (PURPOSE, purpose)];
-        for (tag, text) in texts {
-            if let Some(text) = text {
-                put(out, tag, text.as_bytes());
-            }
-        }
-        if let Some(version) = version {
-            put(out, VERSION, &version.to_be_bytes());
-        }
+    /// The canonical bytes of the context, to stand after those of a scope: SPEC.md, section 4.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Sets a field, in its place.
+    fn with(mut self, tag: u8, value: &[u8]) -> Self {
+        let place = self.fields().take_while(|(t, _)| *t < tag).map(|(_, value)| HEAD + value.len()).sum();
+        let tail = self.bytes.split_off(place);
+        put(&mut self.bytes, tag, value);
+        let rest = match split_field(&tail) {
+            Some((same, _, rest)) if same == tag => rest,
+            _ => &tail,
+        };
+        self.bytes.extend_from_slice(rest);
+        self
+    }
+
+    fn fields(&self) -> impl Iterator<Item = (u8, &[u8])> {
+        let mut rest = self.bytes.as_slice();
+        std::iter::from_fn(move || {
+            let (tag, value, after) = split_field(rest)?;
+            rest = after;
+            Some((tag, value))
+        })
     }
 }
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Context");
+        for (tag, value) in self.fields() {
+            match (tag, <[u8; 8]>::try_from(value)) {
+                (VERSION, Ok(version)) => shown.field("version", &u64::from_be_bytes(version)),
+                _ => shown.field(name(tag), &String::from_utf8_lossy(value)),
+            };
+        }
+        shown.finish()
+    }
+}
+
+fn name(tag: u8) -> &'static str {
+    match tag {
+        TABLE => "table",
+        COLUMN => "column",
+        TENANT => "tenant",
+        ROW => "row",
+        _ => "purpose",
+    }
+}
+
+/// The bytes before the value of a field: its tag and its length.
+const HEAD: usize = 9;
 
 fn put(out: &mut Vec<u8>, tag: u8, value: &[u8]) {
     out.push(tag);
@@ -159,38 +216,70 @@ fn put(out: &mut Vec<u8>, tag: u8, value: &[u8]) {
     out.extend_from_slice(value);
 }
 
+/// Takes the first field off: tag, value, and what follows.
+fn split_field(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (tag, rest) = bytes.split_first()?;
+    let (len, rest) = rest.split_first_chunk()?;
+    let (value, rest) = rest.split_at_checked(usize::try_from(u64::from_be_bytes(*len)).ok()?)?;
+    Some((*tag, value, rest))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn context() -> impl Strategy<Value = Context> {
+    type Fields = [Option<String>; 5];
+
+    fn fields() -> impl Strategy<Value = (Fields, Option<u64>)> {
         let text = || prop::option::of("[a\0\u{1}]{0,3}");
-        (text(), text(), text(), text(), text(), prop::option::of(0u64..3)).prop_map(
-            |(table, column, tenant, row, purpose, version)| Context {
-                table,
-                column,
-                tenant,
-                row,
-                purpose,
-                version,
-            },
-        )
+        ([text(), text(), text(), text(), text()], prop::option::of(0u64..3))
+    }
+
+    /// Sets the fields in the order that `order` gives, some of them twice.
+    fn context((texts, version): &(Fields, Option<u64>), order: &[usize]) -> Context {
+        let mut context = Context::default();
+        for i in order.iter().copied().chain(0..6) {
+            context = match i {
+                5 => version.iter().fold(context, |context, version| context.version(*version)),
+                _ => {
+                    let tag = [TABLE, COLUMN, TENANT, ROW, PURPOSE][i];
+                    texts[i].iter().fold(context, |context, text| context.with(tag, text.as_bytes()))
+                }
+            };
+        }
+        context
     }
 
     fn bytes(scope: &str, context: &Context) -> Vec<u8> {
         let mut out = Vec::new();
-        context.encode(&Scope::new(scope).unwrap(), &mut out);
+        Scope::new(scope).unwrap().encode(&mut out);
+        out.extend_from_slice(context.as_bytes());
         out
     }
 
     proptest! {
         #[test]
         fn different_places_have_different_bytes(
-            a in context(), b in context(), s in "[ab]{1,2}", t in "[ab]{1,2}",
+            a in fields(), b in fields(), s in "[ab]{1,2}", t in "[ab]{1,2}",
+            first in prop::collection::vec(0usize..6, 0..8), second in prop::collection::vec(0usize..6, 0..8),
         ) {
-            prop_assert_eq!((&s, &a) == (&t, &b), bytes(&s, &a) == bytes(&t, &b));
+            let (x, y) = (context(&a, &first), context(&b, &second));
+            prop_assert_eq!((&s, &a) == (&t, &b), bytes(&s, &x) == bytes(&t, &y));
+            prop_assert_eq!(a == b, x == y);
+            // However often and in whatever order they were set: the fields once, by their tags.
+            let tags: Vec<u8> = x.fields().map(|(tag, _)| tag).collect();
+            prop_assert!(tags.is_sorted_by(|a, b| a < b));
+            let set = a.0.iter().flatten().count() + usize::from(a.1.is_some());
+            prop_assert_eq!(tags.len(), set);
         }
+    }
+
+    #[test]
+    fn the_last_value_of_a_field_counts() {
+        let context = Context::purpose("p").row("1").tenant("a").version(1).row("22").version(2);
+        assert_eq!(context, Context::default().tenant("a").row("22").with_purpose("p").version(2));
+        assert_eq!(format!("{context:?}"), r#"Context { tenant: "a", row: "22", purpose: "p", version: 2 }"#);
     }
 
     #[test]

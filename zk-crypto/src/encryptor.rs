@@ -5,15 +5,15 @@ mod keys;
 
 use std::sync::Arc;
 
-use zeroize::Zeroizing;
 use zk_kms::Kms;
 
 pub use self::{config::EncryptorConfig, keys::Rewrapped};
 use crate::{
-    Context, Error, ErrorKind, KeyId, KeyRecord, KeyState, KeyStore, Scope, Sealed, Sealer,
+    Context, Error, ErrorKind, KeyId, KeyRecord, KeyState, KeyStore, Plaintext, Scope, Sealed, Sealer,
     cache::{Cache, Entry, Wanted},
     open::open,
     opened::OpenedKey,
+    seal::seal,
     suite,
 };
 
@@ -52,7 +52,18 @@ impl Encryptor {
     /// [`ErrorKind::Unavailable`] when the key is not cached and the KMS or the store is away; [`ErrorKind::Invalid`]
     /// for a value that is too long; otherwise what the KMS or the store says.
     pub async fn seal(&self, scope: &Scope, context: &Context, plaintext: &[u8]) -> Result<Sealed, Error> {
-        self.sealer(scope).await?.seal(context, plaintext)
+        let now = self.config.clock.elapsed();
+        // Without a reference count, which threads would wait for. The block ends before anything is awaited.
+        {
+            let cached = self.cache.load();
+            if let Some(entry) = cached.active(scope, now)
+                && entry.take(plaintext.len(), now)
+            {
+                return seal(&entry.key, self.config.suite, context, plaintext, now);
+            }
+        }
+        // Boxed, so that the future of the common case stays small.
+        Box::pin(self.sealer(scope)).await?.seal(context, plaintext)
     }
 
     /// Opens a value that was sealed for this scope and place.
@@ -64,14 +75,16 @@ impl Encryptor {
     /// [`ErrorKind::Open`] when it does not open, for whatever reason; [`ErrorKind::Disabled`] or
     /// [`ErrorKind::Destroyed`] when its key is; [`ErrorKind::Unavailable`] when the key is not cached and the KMS or the
     /// store is away.
-    pub async fn open(
-        &self,
-        scope: &Scope,
-        context: &Context,
-        sealed: &Sealed,
-    ) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let entry = self.opener(scope, sealed).await?;
-        open(&entry.key, scope, context, sealed)
+    pub async fn open(&self, scope: &Scope, context: &Context, sealed: &Sealed) -> Result<Plaintext, Error> {
+        let now = self.config.clock.elapsed();
+        {
+            let cached = self.cache.load();
+            if let Some(entry) = cached.by_id(sealed.key_id(), now) {
+                entry.take(sealed.as_bytes().len(), now);
+                return open(&entry.key, scope, context, sealed);
+            }
+        }
+        open(&Box::pin(self.opener(scope, sealed)).await?.key, scope, context, sealed)
     }
 
     /// Seals many values of one scope, in their order.
@@ -104,7 +117,7 @@ impl Encryptor {
         &self,
         scope: &Scope,
         values: &[(Context, Sealed)],
-    ) -> Result<Vec<Zeroizing<Vec<u8>>>, Error> {
+    ) -> Result<Vec<Plaintext>, Error> {
         let mut entries: std::collections::HashMap<KeyId, Arc<Entry>> = std::collections::HashMap::new();
         let mut opened = Vec::with_capacity(values.len());
         for (context, sealed) in values {
@@ -131,16 +144,15 @@ impl Encryptor {
         let entry = self
             .cache
             .fetch(wanted, self.config.clock.elapsed(), async || {
-                let record = self.store.active(scope).await?;
-                self.unwrap(&record.ok_or_else(|| no_key(scope))?).await
+                let record = self.store.active(scope).await?.ok_or_else(|| no_key(scope))?;
+                // SECURITY: checked before it is cached; nobody asks again afterwards.
+                if record.scope != *scope {
+                    let text = format!("the key store gave `{scope}` another scope's key");
+                    return Err(Error::new(ErrorKind::Corrupt, text));
+                }
+                self.unwrap(&record).await
             })
             .await?;
-        if entry.key.scope != *scope {
-            return Err(Error::new(
-                ErrorKind::Corrupt,
-                format!("the key store gave `{scope}` another scope's key"),
-            ));
-        }
         Ok(Sealer::new(entry, self.config.suite, Arc::clone(&self.config.clock)))
     }
 

@@ -35,6 +35,7 @@
 //!
 //! | feature | adds |
 //! |---|---|
+//! | `aws-lc` | nothing: the same bytes come several times faster from AWS-LC, a C library |
 //! | `postgres` | `PostgresKeyStore`, `Reseal`, and [`Sealed`] as a query parameter |
 //! | `serde` | [`Sealed`] in serde formats, and `Json` values |
 //! | `testing` | `testing`: the laws of key stores, and a clock that tests move |
@@ -55,6 +56,7 @@ mod column;
 mod context;
 mod encryptor;
 mod error;
+mod fork;
 mod keystore;
 mod nonce;
 mod open;
@@ -63,6 +65,7 @@ mod opened;
 mod reseal;
 mod seal;
 mod sealed;
+mod shard;
 #[cfg(feature = "postgres")]
 mod sql;
 mod suite;
@@ -78,6 +81,7 @@ pub use error::{Error, ErrorKind};
 #[cfg(feature = "postgres")]
 pub use keystore::{Access, PostgresKeyStore};
 pub use keystore::{KeyRecord, KeyState, KeyStore, MemoryKeyStore};
+pub use open::Plaintext;
 #[cfg(feature = "postgres")]
 pub use reseal::{Progress, Reseal};
 pub use seal::Sealer;

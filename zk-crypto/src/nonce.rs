@@ -2,26 +2,34 @@
 
 use std::cell::RefCell;
 
-use crate::{Error, ErrorKind, suite::SUFFIX};
+use chacha20::{
+    ChaCha20,
+    cipher::{KeyIvInit, StreamCipher},
+};
+use zeroize::Zeroizing;
 
-/// 40 nonces: enough to pay for the system call, few enough to bound what a restored snapshot could repeat.
-const BUFFER: usize = 40 * SUFFIX;
+use crate::{Error, ErrorKind, fork::Process, suite::SUFFIX};
+
+/// 85 nonces: enough to pay for the system call, few enough to bound what a restored snapshot could repeat.
+const BUFFER: usize = 85 * SUFFIX;
 
 thread_local! {
-    static RANDOM: RefCell<Buffer> = const { RefCell::new(Buffer { bytes: [0; BUFFER], used: BUFFER, pid: 0 }) };
+    static RANDOM: RefCell<Buffer> = const { RefCell::new(Buffer::new()) };
 }
 
 /// Random bytes of one thread that nobody has used yet.
 struct Buffer {
     bytes: [u8; BUFFER],
     used: usize,
-    pid: u32,
+    /// Where the bytes were drawn; none before the first draw.
+    process: Option<Process>,
 }
 
-/// Draws 12 bytes that no other call gets. `pid` is the process id now.
-pub(crate) fn draw(pid: u32) -> Result<[u8; SUFFIX], Error> {
+/// Draws 12 bytes that no other call gets, in this or in any other process.
+#[inline]
+pub(crate) fn draw() -> Result<[u8; SUFFIX], Error> {
     // At the end of a thread its buffer may be gone already: then ask the system.
-    RANDOM.try_with(|random| random.borrow_mut().draw(pid)).unwrap_or_else(|_| fresh())
+    RANDOM.try_with(|random| random.borrow_mut().draw()).unwrap_or_else(|_| fresh())
 }
 
 /// Draws bytes from the operating system, past any buffer.
@@ -32,17 +40,33 @@ pub(crate) fn fresh<const N: usize>() -> Result<[u8; N], Error> {
 }
 
 impl Buffer {
-    fn draw(&mut self, pid: u32) -> Result<[u8; SUFFIX], Error> {
+    const fn new() -> Self {
+        Self { bytes: [0; BUFFER], used: BUFFER, process: None }
+    }
+
+    #[inline]
+    fn draw(&mut self) -> Result<[u8; SUFFIX], Error> {
         // SECURITY: a forked child has its parent's bytes in memory and must not use them.
-        if self.pid != pid || self.used >= BUFFER {
-            // INVARIANT: marked as used before the call, so that a failure leaves nothing to draw.
-            self.used = BUFFER;
-            fill(&mut self.bytes)?;
-            (self.used, self.pid) = (0, pid);
+        if self.used >= BUFFER || !self.process.as_ref().is_some_and(Process::is_current) {
+            self.refill()?;
         }
         let drawn = self.bytes.get(self.used..).and_then(<[u8]>::first_chunk).copied();
         self.used += SUFFIX;
         drawn.ok_or_else(no_random)
+    }
+
+    /// Draws a seed from the operating system and stretches it, which is cheaper than drawing all.
+    #[cold]
+    fn refill(&mut self) -> Result<(), Error> {
+        // INVARIANT: marked as used before the calls, so that a failure leaves nothing to draw.
+        self.used = BUFFER;
+        let process = Process::current()?;
+        let mut seed = Zeroizing::new([0; 32]);
+        fill(&mut *seed)?;
+        self.bytes.fill(0);
+        ChaCha20::new((&*seed).into(), &[0; 12].into()).apply_keystream(&mut self.bytes);
+        (self.used, self.process) = (0, Some(process));
+        Ok(())
     }
 }
 
@@ -56,28 +80,33 @@ fn no_random() -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
-    fn another_process_id_discards_the_buffer() {
-        let mut buffer = Buffer { bytes: [0; BUFFER], used: BUFFER, pid: 0 };
-        let first = buffer.draw(1).unwrap();
-        let rest = buffer.bytes;
-        // What a child sees after fork: the same memory, another process id.
-        let mut child = Buffer { bytes: rest, used: buffer.used, pid: buffer.pid };
-        let parent_next = buffer.draw(1).unwrap();
-        let child_next = child.draw(2).unwrap();
-        assert_eq!(parent_next, rest[SUFFIX..2 * SUFFIX]);
-        assert_ne!(child_next, parent_next);
-        assert_ne!(child_next, first);
-        assert_ne!(child.bytes, rest);
+    fn draws_do_not_repeat_across_threads() {
+        let draw_many = || (0..10_000).map(|_| draw().unwrap()).collect::<Vec<_>>();
+        let drawn: Vec<_> = std::thread::scope(|s| {
+            let threads: Vec<_> = (0..4).map(|_| s.spawn(draw_many)).collect();
+            threads.into_iter().flat_map(|t| t.join().unwrap()).collect()
+        });
+        assert_eq!(drawn.iter().collect::<HashSet<_>>().len(), 40_000);
+        // No position of the twelve bytes is constant: a stretch that was cut would leave zeros.
+        for at in 0..SUFFIX {
+            assert!(drawn.iter().map(|d| d[at]).collect::<HashSet<_>>().len() == 256);
+        }
     }
 
     #[test]
-    fn draws_do_not_repeat() {
-        let mut seen = std::collections::HashSet::new();
-        for _ in 0..10_000 {
-            assert!(seen.insert(draw(std::process::id()).unwrap()));
-        }
+    fn bytes_of_another_process_are_not_used() {
+        let mut buffer = Buffer::new();
+        let first = buffer.draw().unwrap();
+        let before = buffer.bytes;
+        assert_eq!(before[..SUFFIX], first);
+        // What a child finds: the memory of its parent, made elsewhere. A real fork is in `tests/fork.rs`.
+        buffer.process = None;
+        let second = buffer.draw().unwrap();
+        assert!(!before.chunks(SUFFIX).any(|drawn| drawn == second));
     }
 }

@@ -13,9 +13,11 @@ use arc_swap::ArcSwapOption;
 use zk_kms::DataKey;
 
 use crate::{
-    Error, KeyId, Scope,
+    Error, ErrorKind, KeyId, Scope, Suite,
+    fork::Process,
     nonce::fresh,
-    suite::{Ciphers, PREFIX, Subkey},
+    shard::Sharded,
+    suite::{Ciphers, Gcm, PREFIX},
 };
 
 /// SPEC.md, section 5: how much one prefix seals.
@@ -23,49 +25,120 @@ const MAX_UNITS: u64 = 1 << 20;
 const UNIT: u64 = 1 << 16;
 const MAX_AGE: Duration = Duration::from_secs(3600);
 
+/// How many derived keys are kept for opening.
+const KNOWN: usize = 32;
+
 /// A data key that was unwrapped and checked against its id. The ciphers wipe themselves on drop.
 pub(crate) struct OpenedKey {
     pub(crate) id: KeyId,
     pub(crate) scope: Scope,
     pub(crate) ciphers: Ciphers,
-    prefix: ArcSwapOption<Prefix>,
+    /// What the associated data of every value begins with, for each suite.
+    bindings: [Box<[u8]>; 2],
+    /// For sealing: the prefix of each group of threads.
+    prefixes: Sharded<ArcSwapOption<Prefix>>,
+    /// For opening: prefixes seen before, each in the place its first byte says.
+    known: [ArcSwapOption<Known>; KNOWN],
 }
 
-/// The first half of a nonce, and the key derived from it, which many messages share.
+/// The first half of a nonce, and the cipher derived from it, which many messages share.
 pub(crate) struct Prefix {
     pub(crate) bytes: [u8; PREFIX],
-    pub(crate) subkey: Subkey,
-    pid: u32,
+    pub(crate) cipher: Gcm,
+    process: Process,
     since: Duration,
     units: AtomicU64,
+}
+
+/// A prefix that sealed something, here or elsewhere.
+struct Known {
+    bytes: [u8; PREFIX],
+    cipher: Gcm,
 }
 
 impl OpenedKey {
     pub(crate) fn new(scope: Scope, key: &DataKey) -> Result<Self, Error> {
         let ciphers = Ciphers::new(key)?;
-        Ok(Self { id: KeyId::of(key)?, scope, ciphers, prefix: ArcSwapOption::empty() })
+        let id = KeyId::of(key)?;
+        let binding = |suite: Suite| {
+            let mut binding = vec![suite as u8];
+            binding.extend_from_slice(id.as_bytes());
+            scope.encode(&mut binding);
+            binding.into_boxed_slice()
+        };
+        let bindings = [binding(Suite::Xaes256Gcm), binding(Suite::XChaCha20Poly1305)];
+        Ok(Self { id, scope, ciphers, bindings, prefixes: Sharded::default(), known: Default::default() })
     }
 
-    /// Returns the prefix for one message of `len` bytes, a new one when the old one is spent, old or another process's.
-    pub(crate) fn prefix(&self, len: usize, pid: u32, now: Duration) -> Result<Arc<Prefix>, Error> {
-        if let Some(prefix) = &*self.prefix.load()
-            && prefix.take(len, pid, now)
+    /// What the associated data of every value of a suite begins with: SPEC.md, section 4.
+    pub(crate) fn binding(&self, suite: Suite) -> &[u8] {
+        let [xaes, xchacha] = &self.bindings;
+        match suite {
+            Suite::Xaes256Gcm => xaes,
+            Suite::XChaCha20Poly1305 => xchacha,
+        }
+    }
+
+    /// Calls `seal` with the prefix for one message of `len` bytes: a new one when this thread's is spent, old or another
+    /// process's.
+    #[inline]
+    pub(crate) fn with_prefix<R>(
+        &self,
+        len: usize,
+        now: Duration,
+        seal: impl FnOnce(&Prefix) -> R,
+    ) -> Result<R, Error> {
+        let local = self.prefixes.local();
+        if let Some(prefix) = &*local.load()
+            && prefix.take(len, now)
         {
-            return Ok(Arc::clone(prefix));
+            return Ok(seal(prefix));
         }
         // Two threads may both come here and draw: each then uses its own prefix, which is as good.
+        let prefix = Arc::new(self.draw_prefix(len, now)?);
+        local.store(Some(Arc::clone(&prefix)));
+        Ok(seal(&prefix))
+    }
+
+    /// Calls `open` with the cipher of a prefix, derived at most once while the prefix stays known.
+    #[inline]
+    pub(crate) fn with_known<R>(
+        &self,
+        prefix: &[u8; PREFIX],
+        open: impl FnOnce(&Gcm) -> Option<R>,
+    ) -> Option<R> {
+        let [first, ..] = *prefix;
+        let place = self.known.get(usize::from(first) % KNOWN)?;
+        if let Some(known) = &*place.load()
+            && known.bytes == *prefix
+        {
+            return open(&known.cipher);
+        }
+        let cipher = self.ciphers.xaes.subkey(prefix)?;
+        let opened = open(&cipher)?;
+        // Only what opened is kept: bytes that somebody made up do not drive out what is in use.
+        place.store(Some(Arc::new(Known { bytes: *prefix, cipher })));
+        Some(opened)
+    }
+
+    #[cold]
+    fn draw_prefix(&self, len: usize, now: Duration) -> Result<Prefix, Error> {
+        let process = Process::current()?;
         let bytes = fresh()?;
-        let subkey = self.ciphers.xaes.subkey(&bytes);
-        let prefix = Arc::new(Prefix { bytes, subkey, pid, since: now, units: AtomicU64::new(units(len)) });
-        self.prefix.store(Some(Arc::clone(&prefix)));
-        Ok(prefix)
+        let cipher = self
+            .ciphers
+            .xaes
+            .subkey(&bytes)
+            .ok_or_else(|| Error::new(ErrorKind::Unavailable, "there is no memory for a key"))?;
+        Ok(Prefix { bytes, cipher, process, since: now, units: AtomicU64::new(units(len)) })
     }
 }
 
 impl Prefix {
     /// Takes the units for one message, if this prefix may seal it.
-    fn take(&self, len: usize, pid: u32, now: Duration) -> bool {
-        self.pid == pid
+    #[inline]
+    fn take(&self, len: usize, now: Duration) -> bool {
+        self.process.is_current()
             && now.saturating_sub(self.since) < MAX_AGE
             // INVARIANT: taken before they are used, so that threads together never pass the limit.
             && self.units.fetch_add(units(len), Ordering::Relaxed) < MAX_UNITS
@@ -78,7 +151,7 @@ fn units(len: usize) -> u64 {
 
 impl fmt::Debug for OpenedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { id, scope, ciphers: _, prefix: _ } = self;
+        let Self { id, scope, ciphers: _, bindings: _, prefixes: _, known: _ } = self;
         f.debug_struct("OpenedKey").field("id", id).field("scope", scope).finish_non_exhaustive()
     }
 }
@@ -91,36 +164,54 @@ mod tests {
         OpenedKey::new(Scope::new("s").unwrap(), &DataKey::generate().unwrap()).unwrap()
     }
 
-    fn bytes(key: &OpenedKey, len: usize, pid: u32, secs: u64) -> [u8; PREFIX] {
-        key.prefix(len, pid, Duration::from_secs(secs)).unwrap().bytes
+    fn bytes(key: &OpenedKey, len: usize, secs: u64) -> [u8; PREFIX] {
+        key.with_prefix(len, Duration::from_secs(secs), |prefix| prefix.bytes).unwrap()
     }
 
     #[test]
-    fn a_prefix_is_kept_within_its_bounds() {
+    fn a_prefix_is_kept_within_its_age() {
         let key = key();
-        let first = bytes(&key, 10, 1, 0);
-        assert_eq!(first, bytes(&key, 10, 1, 3599));
-        assert_ne!(first, bytes(&key, 10, 1, 3600), "renewed by age");
-        let second = bytes(&key, 10, 1, 3600);
-        assert_ne!(second, bytes(&key, 10, 2, 3600), "renewed in another process");
+        let first = bytes(&key, 10, 0);
+        assert_eq!(first, bytes(&key, 10, 3599));
+        assert_ne!(first, bytes(&key, 10, 3600));
     }
 
     #[test]
     fn a_prefix_is_renewed_after_its_messages() {
         let key = key();
-        let first = bytes(&key, 0, 1, 0);
+        let first = bytes(&key, 0, 0);
         for _ in 1..MAX_UNITS {
-            assert!(key.prefix(0, 1, Duration::ZERO).unwrap().bytes == first);
+            assert!(bytes(&key, 0, 0) == first);
         }
-        assert_ne!(first, bytes(&key, 0, 1, 0));
+        assert_ne!(first, bytes(&key, 0, 0));
     }
 
     #[test]
     fn a_prefix_is_renewed_after_its_bytes() {
         let key = key();
         let long = 64 * 1024 * 1024;
-        let first = bytes(&key, long, 1, 0);
-        let same = (1..).take_while(|_| bytes(&key, long, 1, 0) == first).count();
+        let first = bytes(&key, long, 0);
+        let same = (1..).take_while(|_| bytes(&key, long, 0) == first).count();
         assert!((1000..=1024).contains(&same), "{same} messages of 64 MiB under one prefix");
+    }
+
+    #[test]
+    fn a_known_prefix_is_derived_once_and_only_after_it_opened() {
+        let key = key();
+        let known = |first: u8| key.known[usize::from(first) % KNOWN].load_full();
+        assert!(key.with_known(&[1; PREFIX], |_| None::<()>).is_none());
+        assert!(known(1).is_none(), "what did not open is not kept");
+        key.with_known(&[1; PREFIX], |_| Some(())).unwrap();
+        let kept = known(1).unwrap();
+        key.with_known(&[1; PREFIX], |_| Some(())).unwrap();
+        assert!(Arc::ptr_eq(&kept, &known(1).unwrap()));
+        // Another prefix of the same place, told apart by its last byte only.
+        let mut other = [1; PREFIX];
+        other[PREFIX - 1] = 2;
+        let text = |cipher: &Gcm| {
+            let mut out = vec![0; 8];
+            cipher.seal(&[0; 12], b"", &mut out, 0).map(|()| out)
+        };
+        assert_ne!(key.with_known(&other, text), key.with_known(&[1; PREFIX], text));
     }
 }

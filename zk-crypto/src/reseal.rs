@@ -3,9 +3,10 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use tokio_postgres::{Client, Transaction};
-use zeroize::Zeroizing;
 
-use crate::{Context, Encryptor, Error, ErrorKind, KeyId, KeyState, Scope, Sealed, keystore::failed, sql};
+use crate::{
+    Context, Encryptor, Error, ErrorKind, KeyId, KeyState, Plaintext, Scope, Sealed, keystore::failed, sql,
+};
 
 type RowContext = Box<dyn Fn(&str) -> Context + Send + Sync>;
 type OnProgress = Box<dyn Fn(&Progress) + Send + Sync>;
@@ -239,7 +240,7 @@ impl Reseal {
     async fn reseal(&self, encryptor: &Encryptor, rows: &[Locked]) -> Result<Vec<Sealed>, Error> {
         let values: Vec<(Context, Sealed)> =
             rows.iter().map(|(key, sealed)| ((self.context)(key), sealed.clone())).collect();
-        let opened: Vec<Zeroizing<Vec<u8>>> = encryptor.open_many(&self.scope, &values).await?;
+        let opened: Vec<Plaintext> = encryptor.open_many(&self.scope, &values).await?;
         let plain: Vec<(Context, &[u8])> = values
             .into_iter()
             .map(|(context, _)| context)

@@ -1,6 +1,6 @@
 //! From plaintext to a sealed value.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
     Context, Error, ErrorKind, KeyId, MAX_PLAINTEXT, OVERHEAD, Scope, Sealed, Suite,
@@ -9,7 +9,7 @@ use crate::{
     nonce::draw,
     opened::OpenedKey,
     sealed::{HEADER, NONCE},
-    suite::{PREFIX, xchacha_seal},
+    suite::PREFIX,
 };
 
 /// Seals values of one scope without waiting for anything: for hot loops.
@@ -74,55 +74,92 @@ pub(crate) fn seal(
     suite: Suite,
     context: &Context,
     plaintext: &[u8],
-    now: std::time::Duration,
+    now: Duration,
 ) -> Result<Sealed, Error> {
     if plaintext.len() > MAX_PLAINTEXT {
         return Err(Error::invalid(format!("a value is at most {MAX_PLAINTEXT} bytes")));
     }
-    let pid = std::process::id();
-    let aad = associated_data(suite, &key.id, &key.scope, context);
-    // Exactly as long as the result: the one allocation of the output.
+    let aad = AssociatedData::new(suite, key, context);
+    let aad = aad.as_bytes();
+    let last = draw()?;
+    // Exactly as long as the result: the one allocation.
     let mut out = Vec::with_capacity(plaintext.len() + OVERHEAD);
-    out.push(suite as u8);
-    out.extend_from_slice(key.id.as_bytes());
-    let tag = match suite {
-        Suite::Xaes256Gcm => {
-            let prefix = key.prefix(plaintext.len(), pid, now)?;
-            let suffix = draw(pid)?;
-            out.extend_from_slice(&prefix.bytes);
-            out.extend_from_slice(&suffix);
-            let text = append(&mut out, plaintext);
-            prefix.subkey.seal(&suffix, &aad, text)
-        }
+    let sealed = match suite {
+        Suite::Xaes256Gcm => key.with_prefix(plaintext.len(), now, |prefix| {
+            write(&mut out, suite, key, [&prefix.bytes, &last], plaintext);
+            prefix.cipher.seal(&last, aad, &mut out, HEADER)
+        })?,
         Suite::XChaCha20Poly1305 => {
+            let first = draw()?;
+            write(&mut out, suite, key, [&first, &last], plaintext);
             let mut nonce = [0; NONCE];
-            for half in nonce.chunks_exact_mut(PREFIX) {
-                half.copy_from_slice(&draw(pid)?);
+            for (half, drawn) in nonce.chunks_exact_mut(PREFIX).zip([first, last]) {
+                half.copy_from_slice(&drawn);
             }
-            out.extend_from_slice(&nonce);
-            let text = append(&mut out, plaintext);
-            xchacha_seal(&key.ciphers.xchacha, &nonce, &aad, text)
+            key.ciphers.xchacha.seal(&nonce, aad, &mut out, HEADER)
         }
     };
-    let Some(tag) = tag else {
+    if sealed.is_none() {
         // SECURITY: a cipher that refused may have left plaintext in the buffer.
         zeroize::Zeroize::zeroize(&mut out);
         return Err(Error::invalid("the value or its context is too long"));
-    };
-    out.extend_from_slice(&tag);
-    Sealed::from_vec(out)
+    }
+    Ok(Sealed::assemble(suite, key.id, out))
 }
 
-/// The associated data of a value: SPEC.md, section 4.
-pub(crate) fn associated_data(suite: Suite, id: &KeyId, scope: &Scope, context: &Context) -> Vec<u8> {
-    let mut aad = Vec::with_capacity(192);
-    aad.push(suite as u8);
-    aad.extend_from_slice(id.as_bytes());
-    context.encode(scope, &mut aad);
-    aad
+/// The associated data of a value, SPEC.md section 4: on the stack unless it is long.
+pub(crate) struct AssociatedData {
+    short: [u8; SHORT],
+    len: usize,
+    /// All of it, when it is longer than `short`.
+    long: Vec<u8>,
 }
 
-fn append<'a>(out: &'a mut Vec<u8>, plaintext: &[u8]) -> &'a mut [u8] {
+const SHORT: usize = 192;
+
+impl AssociatedData {
+    #[inline]
+    pub(crate) fn new(suite: Suite, key: &OpenedKey, context: &Context) -> Self {
+        let mut aad = Self { short: [0; SHORT], len: 0, long: Vec::new() };
+        aad.put(key.binding(suite));
+        aad.put(context.as_bytes());
+        aad
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        if self.long.is_empty() { self.short.get(..self.len).unwrap_or_default() } else { &self.long }
+    }
+
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        match self.short.get_mut(self.len..self.len + bytes.len()) {
+            Some(place) if self.long.is_empty() => {
+                place.copy_from_slice(bytes);
+                self.len += bytes.len();
+            }
+            _ => self.put_long(bytes),
+        }
+    }
+
+    #[cold]
+    fn put_long(&mut self, bytes: &[u8]) {
+        if self.long.is_empty() {
+            self.long.extend_from_slice(self.short.get(..self.len).unwrap_or_default());
+        }
+        self.long.extend_from_slice(bytes);
+    }
+}
+
+/// Writes everything before the tag, with the text not sealed yet.
+#[inline]
+fn write(out: &mut Vec<u8>, suite: Suite, key: &OpenedKey, nonce: [&[u8; PREFIX]; 2], plaintext: &[u8]) {
+    out.push(suite as u8);
+    out.extend_from_slice(key.id.as_bytes());
+    for half in nonce {
+        out.extend_from_slice(half);
+    }
     out.extend_from_slice(plaintext);
-    out.get_mut(HEADER..).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

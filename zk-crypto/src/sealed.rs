@@ -77,6 +77,11 @@ impl Sealed {
         Ok(Self { suite, key_id, bytes })
     }
 
+    /// Takes what was sealed just now: `bytes` begin with `suite` and `key_id`.
+    pub(crate) fn assemble(suite: Suite, key_id: KeyId, bytes: Vec<u8>) -> Self {
+        Self { suite, key_id, bytes }
+    }
+
     /// Returns the bytes to store.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {

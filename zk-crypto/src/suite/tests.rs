@@ -1,5 +1,8 @@
 //! The published vectors.
 
+mod implementations;
+mod wycheproof;
+
 use data_encoding::HEXLOWER;
 use shake::{ExtendableOutput, Shake128, Update, XofReader};
 
@@ -8,9 +11,8 @@ use super::*;
 fn seal(key: &[u8; 32], nonce: &[u8; 24], aad: &[u8], text: &[u8]) -> Vec<u8> {
     let (prefix, suffix) = nonce.split_at(PREFIX);
     let mut out = text.to_vec();
-    let subkey = Xaes::new(key).subkey(prefix.try_into().unwrap());
-    let tag = subkey.seal(suffix.try_into().unwrap(), aad, &mut out).unwrap();
-    out.extend(tag);
+    let subkey = Xaes::new(key).subkey(prefix.try_into().unwrap()).unwrap();
+    subkey.seal(suffix.try_into().unwrap(), aad, &mut out, 0).unwrap();
     out
 }
 

@@ -5,10 +5,9 @@ use aes::{
     Aes256, Block,
     cipher::{BlockCipherEncrypt, KeyInit},
 };
-use aes_gcm::{AeadInOut, Aes256Gcm};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::sealed::TAG;
+use super::Gcm;
 
 /// The length of the half of the nonce that derives a key.
 pub(crate) const PREFIX: usize = 12;
@@ -22,9 +21,6 @@ pub(crate) struct Xaes {
     k1: Zeroizing<[u8; 16]>,
 }
 
-/// The AES-256-GCM key of one prefix.
-pub(crate) struct Subkey(Aes256Gcm);
-
 impl Xaes {
     pub(crate) fn new(key: &[u8; 32]) -> Self {
         let cipher = Aes256::new(key.into());
@@ -37,8 +33,14 @@ impl Xaes {
         Self { cipher, k1: Zeroizing::new(k1.to_be_bytes()) }
     }
 
-    /// Derives the key of a prefix: NIST SP 800-108r1 section 4.1 with CMAC, counters 1 and 2, label `X`.
-    pub(crate) fn subkey(&self, prefix: &[u8; PREFIX]) -> Subkey {
+    /// Derives the cipher of a prefix: NIST SP 800-108r1 section 4.1 with CMAC, counters 1 and 2, label `X`. `None` only
+    /// without memory.
+    pub(crate) fn subkey(&self, prefix: &[u8; PREFIX]) -> Option<Gcm> {
+        Gcm::new(&self.derive(prefix))
+    }
+
+    /// The bytes of the key of a prefix.
+    pub(super) fn derive(&self, prefix: &[u8; PREFIX]) -> Zeroizing<[u8; 32]> {
         let mut key = Zeroizing::new([0; 32]);
         for (counter, half) in (1..).zip(key.chunks_exact_mut(16)) {
             let message = [0, counter, b'X', 0].into_iter().chain(*prefix);
@@ -50,24 +52,6 @@ impl Xaes {
             half.copy_from_slice(&block);
             block.zeroize();
         }
-        Subkey(Aes256Gcm::new((&*key).into()))
-    }
-}
-
-impl Subkey {
-    /// Seals in place, returning the tag; `None` only for a text beyond AES-GCM's limit.
-    pub(crate) fn seal(&self, suffix: &[u8; SUFFIX], aad: &[u8], text: &mut [u8]) -> Option<[u8; TAG]> {
-        self.0.encrypt_inout_detached(suffix.into(), aad, text.into()).ok().map(Into::into)
-    }
-
-    /// Opens in place; `None` when the tag is wrong.
-    pub(crate) fn open(
-        &self,
-        suffix: &[u8; SUFFIX],
-        aad: &[u8],
-        text: &mut [u8],
-        tag: &[u8; TAG],
-    ) -> Option<()> {
-        self.0.decrypt_inout_detached(suffix.into(), aad, text.into(), tag.into()).ok()
+        key
     }
 }

@@ -1,0 +1,77 @@
+//! Both implementations of the ciphers, whichever the features choose, give the same bytes and refuse the same.
+
+use proptest::prelude::*;
+
+use super::super::{aws_lc, rust_crypto};
+use crate::sealed::{NONCE, TAG};
+
+type Key = [u8; 32];
+
+type Seal<const NONCE: usize> = fn(&Key, &[u8; NONCE], &[u8], &[u8]) -> Option<Vec<u8>>;
+type Open<const NONCE: usize> = fn(&Key, &[u8; NONCE], &[u8], &[u8]) -> Option<Vec<u8>>;
+
+/// What is computed twice: ciphertext and tag from a text, and the text from both.
+pub(super) struct Implementation {
+    pub(super) name: &'static str,
+    pub(super) gcm_seal: Seal<12>,
+    pub(super) gcm_open: Open<12>,
+    pub(super) xchacha_seal: Seal<NONCE>,
+    pub(super) xchacha_open: Open<NONCE>,
+}
+
+macro_rules! implementation {
+    ($module:ident) => {
+        Implementation {
+            name: stringify!($module),
+            gcm_seal: |key, nonce, aad, text| {
+                let mut out = text.to_vec();
+                $module::Gcm::new(key)?.seal(nonce, aad, &mut out, 0).map(|()| out)
+            },
+            gcm_open: |key, nonce, aad, sealed| {
+                let (text, tag) = sealed.split_last_chunk()?;
+                let mut out = text.to_vec();
+                $module::Gcm::new(key)?.open(nonce, aad, &mut out, tag).map(|()| out)
+            },
+            xchacha_seal: |key, nonce, aad, text| {
+                let mut out = text.to_vec();
+                $module::XChaCha::new(key).seal(nonce, aad, &mut out, 0).map(|()| out)
+            },
+            xchacha_open: |key, nonce, aad, sealed| {
+                let (text, tag) = sealed.split_last_chunk()?;
+                let mut out = text.to_vec();
+                $module::XChaCha::new(key).open(nonce, aad, &mut out, tag).map(|()| out)
+            },
+        }
+    };
+}
+
+pub(super) const IMPLEMENTATIONS: [Implementation; 2] =
+    [implementation!(rust_crypto), implementation!(aws_lc)];
+
+proptest! {
+    #[test]
+    fn both_implementations_agree(
+        key in any::<Key>(), nonce in any::<[u8; NONCE]>(),
+        aad in prop::collection::vec(any::<u8>(), 0..300),
+        text in prop::collection::vec(any::<u8>(), 0..5000),
+        flip in any::<prop::sample::Index>(),
+    ) {
+        let [rust, c] = IMPLEMENTATIONS;
+        let short = nonce.first_chunk().unwrap();
+        let mut sealed = (rust.gcm_seal)(&key, short, &aad, &text).unwrap();
+        prop_assert_eq!(Some(sealed.clone()), (c.gcm_seal)(&key, short, &aad, &text));
+        prop_assert_eq!(Some(text.clone()), (c.gcm_open)(&key, short, &aad, &sealed));
+        prop_assert_eq!(Some(text.clone()), (rust.gcm_open)(&key, short, &aad, &sealed));
+        sealed[flip.index(text.len() + TAG)] ^= 1;
+        prop_assert!((c.gcm_open)(&key, short, &aad, &sealed).is_none());
+        prop_assert!((rust.gcm_open)(&key, short, &aad, &sealed).is_none());
+
+        let mut sealed = (rust.xchacha_seal)(&key, &nonce, &aad, &text).unwrap();
+        prop_assert_eq!(Some(sealed.clone()), (c.xchacha_seal)(&key, &nonce, &aad, &text));
+        prop_assert_eq!(Some(text.clone()), (c.xchacha_open)(&key, &nonce, &aad, &sealed));
+        prop_assert_eq!(Some(text.clone()), (rust.xchacha_open)(&key, &nonce, &aad, &sealed));
+        sealed[flip.index(text.len() + TAG)] ^= 1;
+        prop_assert!((c.xchacha_open)(&key, &nonce, &aad, &sealed).is_none());
+        prop_assert!((rust.xchacha_open)(&key, &nonce, &aad, &sealed).is_none());
+    }
+}
