@@ -1,0 +1,151 @@
+//! What does sealing and opening one value cost, beside the cipher alone and beside what one writes by hand?
+
+use std::{hint::black_box, pin::pin, sync::Arc, task};
+
+use aes_gcm::{Aes256Gcm, KeyInit, aead::AeadInOut};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use benches::{Table, print_scaling};
+use rand::Rng;
+use zk_crypto::{Context, Encryptor, EncryptorConfig, MemoryKeyStore, OVERHEAD, Scope, Sealer, Suite};
+use zk_kms::LocalKms;
+
+const KEY: [u8; 32] = [7; 32];
+const AAD: [u8; 32] = [9; 32];
+
+fn main() {
+    println!("ciphers of zk-crypto: {}", if cfg!(feature = "aws-lc") { "AWS-LC" } else { "Rust" });
+    let ours = Ours::new(Suite::Xaes256Gcm);
+    let xchacha = Ours::new(Suite::XChaCha20Poly1305);
+    for len in [64, 1024, 65_536, 1 << 20] {
+        sealing(len, &ours, &xchacha);
+        opening(len, &ours, &xchacha);
+    }
+    scaling(&ours);
+}
+
+fn sealing(len: usize, ours: &Ours, xchacha: &Ours) {
+    let text = vec![5; len];
+    let key = aws_lc();
+    let mut table = Table::new(format!("Seal {len} bytes"), len);
+    table.row("REF: AES-256-GCM of aws-lc-rs by hand", || by_hand(&key, &text));
+    table.row("zk-crypto, Sealer::seal", || ours.sealer.seal(&ours.context, &text).unwrap());
+    table.row("zk-crypto, Encryptor::seal", || {
+        now(ours.encryptor.seal(&ours.scope, &ours.context, &text)).unwrap()
+    });
+    table.row("zk-crypto, Sealer::seal, XChaCha20-Poly1305", || {
+        xchacha.sealer.seal(&xchacha.context, &text).unwrap()
+    });
+    let (mut buffer, aws) = (text.clone(), aws_lc());
+    table.row("aws-lc-rs alone, in place", move || {
+        aws.seal_in_place_separate_tag(nonce(), Aad::from(AAD), &mut buffer).unwrap()
+    });
+    let (mut buffer, ring) = (text.clone(), ring());
+    table.row("ring alone, in place", move || {
+        let nonce = ring::aead::Nonce::assume_unique_for_key([1; 12]);
+        ring.seal_in_place_separate_tag(nonce, ring::aead::Aad::from(AAD), &mut buffer).unwrap()
+    });
+    let (mut buffer, rust) = (text.clone(), Aes256Gcm::new(&KEY.into()));
+    table.row("RustCrypto AES-256-GCM alone, in place", move || {
+        rust.encrypt_inout_detached(&[1; 12].into(), &AAD, buffer.as_mut_slice().into()).unwrap()
+    });
+    table.print();
+}
+
+fn opening(len: usize, ours: &Ours, xchacha: &Ours) {
+    let text = vec![5; len];
+    let key = aws_lc();
+    let by_hand = by_hand(&key, &text);
+    let sealed = ours.sealer.seal(&ours.context, &text).unwrap();
+    let other = xchacha.sealer.seal(&xchacha.context, &text).unwrap();
+    assert_eq!(sealed.as_bytes().len(), len + OVERHEAD);
+    let mut table = Table::new(format!("Open {len} bytes"), len);
+    table.row("REF: AES-256-GCM of aws-lc-rs by hand", || {
+        let (nonce, rest) = by_hand.split_first_chunk::<12>().unwrap();
+        let mut out = rest.to_vec();
+        let len = key.open_in_place(Nonce::from(nonce), Aad::from(AAD), &mut out).unwrap().len();
+        out.truncate(len);
+        out
+    });
+    table.row("zk-crypto, Encryptor::open", || {
+        now(ours.encryptor.open(&ours.scope, &ours.context, &sealed)).unwrap()
+    });
+    table.row("zk-crypto, Encryptor::open, XChaCha20-Poly1305", || {
+        now(xchacha.encryptor.open(&xchacha.scope, &xchacha.context, &other)).unwrap()
+    });
+    table.print();
+}
+
+fn scaling(ours: &Ours) {
+    let text = [5; 64];
+    let key = aws_lc();
+    let sealed = ours.sealer.seal(&ours.context, &text).unwrap();
+    print_scaling(
+        "Two threads, 64 bytes",
+        &[
+            ("REF: AES-256-GCM of aws-lc-rs by hand", &|| drop(black_box(by_hand(&key, &text)))),
+            ("zk-crypto, Sealer::seal", &|| {
+                drop(black_box(ours.sealer.seal(&ours.context, &text).unwrap()))
+            }),
+            ("zk-crypto, Encryptor::seal", &|| {
+                drop(black_box(now(ours.encryptor.seal(&ours.scope, &ours.context, &text)).unwrap()));
+            }),
+            ("zk-crypto, Encryptor::open", &|| {
+                drop(black_box(now(ours.encryptor.open(&ours.scope, &ours.context, &sealed)).unwrap()));
+            }),
+        ],
+    );
+}
+
+/// What a careful user writes: a shared key, a random nonce of 96 bits, one output buffer, 32 bytes of associated data.
+fn by_hand(key: &LessSafeKey, text: &[u8]) -> Vec<u8> {
+    let mut nonce = [0; 12];
+    rand::rng().fill_bytes(&mut nonce);
+    let mut out = Vec::with_capacity(12 + text.len() + 16);
+    out.extend_from_slice(&nonce);
+    out.extend_from_slice(text);
+    let nonce = Nonce::assume_unique_for_key(nonce);
+    let tag = key.seal_in_place_separate_tag(nonce, Aad::from(AAD), &mut out[12..]).unwrap();
+    out.extend_from_slice(tag.as_ref());
+    out
+}
+
+/// An encryptor with the key of one scope in its cache.
+struct Ours {
+    encryptor: Encryptor,
+    sealer: Sealer,
+    scope: Scope,
+    context: Context,
+}
+
+impl Ours {
+    fn new(suite: Suite) -> Self {
+        let kms = Arc::new(LocalKms::ephemeral("bench").unwrap());
+        let config = EncryptorConfig::default().suite(suite);
+        let encryptor = Encryptor::new(kms, Arc::new(MemoryKeyStore::new()), config).unwrap();
+        let scope = Scope::tenant("7f9c").unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(encryptor.create_key(&scope)).unwrap();
+        let sealer = runtime.block_on(encryptor.sealer(&scope)).unwrap();
+        Self { encryptor, sealer, scope, context: Context::column("public.customers", "ssn").row("42") }
+    }
+}
+
+/// Polls a future that has nothing to wait for, as with every key in the cache.
+fn now<F: Future>(future: F) -> F::Output {
+    match pin!(future).poll(&mut task::Context::from_waker(task::Waker::noop())) {
+        task::Poll::Ready(output) => output,
+        task::Poll::Pending => panic!("the key is not in the cache"),
+    }
+}
+
+fn aws_lc() -> LessSafeKey {
+    LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &KEY).unwrap())
+}
+
+fn ring() -> ring::aead::LessSafeKey {
+    ring::aead::LessSafeKey::new(ring::aead::UnboundKey::new(&ring::aead::AES_256_GCM, &KEY).unwrap())
+}
+
+fn nonce() -> Nonce {
+    Nonce::assume_unique_for_key([1; 12])
+}
