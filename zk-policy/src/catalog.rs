@@ -15,6 +15,10 @@ pub(crate) struct State {
     pub(crate) roles: BTreeMap<String, RoleObject>,
     /// `(schema, role)` pairs with USAGE.
     pub(crate) usage: BTreeSet<(String, String)>,
+    /// Schemas for the views of roles that see masked columns.
+    pub(crate) schemas: BTreeSet<String>,
+    /// The views through which roles see masked columns.
+    pub(crate) views: BTreeMap<QualifiedName, ViewObject>,
     /// `(schema, role)` pairs with CREATE. Never wanted.
     pub(crate) creating: BTreeSet<(String, String)>,
     /// Ways around the tables, in words. Never wanted.
@@ -41,6 +45,13 @@ pub(crate) struct TableObject {
     pub(crate) grants: BTreeSet<Grant>,
     /// CHECK constraints of critical columns, by name.
     pub(crate) checks: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ViewObject {
+    pub(crate) owner: String,
+    pub(crate) definition: String,
+    pub(crate) grants: BTreeSet<Grant>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

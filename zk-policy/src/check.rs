@@ -1,6 +1,7 @@
 //! A [`Document`] and a [`Schema`] into a [`Policy`], or every mistake at once.
 
 mod exists;
+mod masks;
 mod resolve;
 mod types;
 
@@ -176,9 +177,10 @@ impl<'a> TableChecker<'a> {
                 rights.insert((role.clone(), command), Right { allow, deny: all(&own.deny), columns });
             }
         }
+        let masks = self.masks(&own);
         let columns = self.place().shape.columns().map(|c| c.name.clone()).collect();
         let across = self.personas().map(|(persona, _)| persona.as_str().to_owned()).collect();
-        TablePolicy { floor, critical, columns, across, rights }
+        TablePolicy { floor, critical, columns, masks, across, rights }
     }
 
     /// The columns that `role` itself brings for `command`: those of its rule, else all if it has its own `allow`.

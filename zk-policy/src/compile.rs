@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::catalog::{Grant, PolicyObject, Privilege, RoleObject, State, TableObject};
+use crate::catalog::{Grant, PolicyObject, Privilege, RoleObject, State, TableObject, ViewObject};
 use crate::document::Command;
-use crate::ir::{Policy, Predicate, Right, TablePolicy};
+use crate::ir::{Policy, Predicate, Right, TablePolicy, view_role};
 use crate::schema::QualifiedName;
 use crate::sql;
 use crate::sql::predicate::{self, Settings};
@@ -36,8 +36,61 @@ pub(crate) fn compile(policy: &Policy) -> State {
         }
         state.tables.insert(name.clone(), table_object(policy, table));
     }
+    let masked: BTreeSet<&String> =
+        policy.tables.values().flat_map(|t| t.masks.keys().map(|(role, _)| role)).collect();
+    for role in masked {
+        masks(policy, role, &mut state);
+    }
     state.refusing = refusing(policy);
     state
+}
+
+/// A role that sees masked columns reads a view of the table's name in a schema of its own. The view is plain, so that
+/// conditions reach the table's indexes, and belongs to a role that nobody becomes, which has the rights of the masked
+/// role to read and is bound by the same policies: row-level security asks for the owner of a view. On the table itself
+/// the masked role keeps the columns that are not masked.
+fn masks(policy: &Policy, role: &str, state: &mut State) {
+    let (reader, owner) = (policy.database_role(role), view_role(&policy.name, role));
+    state.roles.insert(owner.clone(), RoleObject::default());
+    state.schemas.insert(reader.clone());
+    state.usage.insert((reader.clone(), reader.clone()));
+    for (name, table) in &policy.tables {
+        let Some(right) = table.rights.get(&(role.to_owned(), Command::Select)) else { continue };
+        state.usage.insert((name.schema.clone(), owner.clone()));
+        let Some(object) = state.tables.get_mut(name) else { continue };
+        let select = policy_name(role, Command::Select);
+        for (policy_name, policy) in &mut object.policies {
+            if *policy_name == select || *policy_name == format!("{select}_deny") {
+                policy.roles.insert(owner.clone());
+            }
+            // A floor that names its roles, because a persona passes it, holds for the view's owner as well.
+            if policy.command.is_none() && policy.roles.contains(&reader) {
+                policy.roles.insert(owner.clone());
+            }
+        }
+        object.grants.extend(columns(&owner, Command::Select, right));
+        let masked = |column: &String| table.masks.get(&(role.to_owned(), column.clone()));
+        if !right.columns.iter().any(|column| masked(column).is_some()) {
+            continue;
+        }
+        object.grants.retain(|g| {
+            let hidden = g.column.as_ref().is_some_and(|column| masked(column).is_some());
+            !(g.role == reader && g.privilege == Privilege::Select && hidden)
+        });
+        let shown: Vec<String> = table
+            .columns
+            .iter()
+            .filter(|column| right.columns.contains(*column))
+            .map(|column| match masked(column) {
+                Some(mask) => format!("{} AS {}", mask.sql(column), sql::ident(column)),
+                None => sql::ident(column),
+            })
+            .collect();
+        let definition = format!("SELECT {} FROM {}", shown.join(", "), sql::table(name));
+        let grants = columns(&reader, Command::Select, right).into_iter().collect();
+        let view = QualifiedName::new(reader.clone(), name.table.clone());
+        state.views.insert(view, ViewObject { owner: owner.clone(), definition, grants });
+    }
 }
 
 /// Which tables' rules would open when a role saw less of another: those with an `exists` below an odd number of

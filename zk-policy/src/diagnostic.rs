@@ -12,8 +12,6 @@ pub enum Code {
     Lexical,
     /// E102: something else was expected here.
     Syntax,
-    /// E103: a construct of the language that this version cannot enforce yet.
-    Unsupported,
     /// E104: a limit on size or nesting.
     Limit,
     /// E201: a name that nothing declares.
@@ -50,6 +48,8 @@ pub enum Code {
     ExistsCycle,
     /// E408: an `exists` about rows or columns that the role may not select, and so would never find.
     BlindExists,
+    /// E410: a mask on a column that the role does not select, or sees unmasked through another rule.
+    IdleMask,
     /// E409: no foreign key, or more than one, fits an `exists`.
     NoForeignKey,
 }
@@ -61,7 +61,6 @@ impl Code {
         match self {
             Self::Lexical => 101,
             Self::Syntax => 102,
-            Self::Unsupported => 103,
             Self::Limit => 104,
             Self::UnknownName => 201,
             Self::DuplicateName => 202,
@@ -81,6 +80,7 @@ impl Code {
             Self::ExistsCycle => 407,
             Self::BlindExists => 408,
             Self::NoForeignKey => 409,
+            Self::IdleMask => 410,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::catalog::{Grant, PolicyObject, Privilege, RoleObject, State, TableObject};
+use crate::catalog::{Grant, PolicyObject, Privilege, RoleObject, State, TableObject, ViewObject};
 use crate::compile::PREFIX;
 use crate::schema::QualifiedName;
 
@@ -62,6 +62,17 @@ pub(crate) enum Change {
         schema: String,
         role: String,
     },
+    CreateSchema {
+        schema: String,
+    },
+    CreateView {
+        name: QualifiedName,
+        view: ViewObject,
+    },
+    DropView {
+        name: QualifiedName,
+        before: ViewObject,
+    },
     AddCheck {
         table: QualifiedName,
         name: String,
@@ -112,6 +123,7 @@ pub(crate) fn diff(desired: &State, catalog: &State) -> (Vec<Change>, Vec<String
         changes.push(Change::RevokeCreate { schema, role });
     }
     drift.extend(catalog.exposed.iter().cloned());
+    view_changes(desired, catalog, &mut changes);
     let empty = TableObject::default();
     for (name, wanted) in &desired.tables {
         let found = catalog.tables.get(name).unwrap_or(&empty);
@@ -130,14 +142,31 @@ fn stage(change: &Change) -> u8 {
     match change {
         Change::CreateRole { .. } | Change::StripRole { .. } => 0,
         Change::Revoke { .. } | Change::RevokeUsage { .. } | Change::RevokeCreate { .. } => 1,
-        Change::RowSecurity { .. } => 2,
+        Change::DropView { .. } => 1,
+        Change::RowSecurity { .. } | Change::CreateSchema { .. } => 2,
         Change::CreatePolicy { policy, .. } if !policy.permissive => 3,
         Change::DropPolicy { before, .. } if before.permissive => 4,
         Change::AddCheck { .. } | Change::ReplaceCheck { .. } => 5,
         Change::AlterPolicy { .. } => 6,
         Change::DropPolicy { .. } | Change::DropCheck { .. } => 7,
         Change::CreatePolicy { .. } => 8,
-        Change::GrantUsage { .. } | Change::Grant { .. } | Change::Restore { .. } => 9,
+        Change::CreateView { .. } => 9,
+        Change::GrantUsage { .. } | Change::Grant { .. } | Change::Restore { .. } => 10,
+    }
+}
+
+/// A view that differs in anything is made again: it holds nothing, and belongs to a role that nobody acts as.
+fn view_changes(desired: &State, catalog: &State, changes: &mut Vec<Change>) {
+    for schema in desired.schemas.difference(&catalog.schemas) {
+        changes.push(Change::CreateSchema { schema: schema.clone() });
+    }
+    for (name, before) in
+        catalog.views.iter().filter(|(name, before)| desired.views.get(*name) != Some(*before))
+    {
+        changes.push(Change::DropView { name: name.clone(), before: before.clone() });
+    }
+    for (name, view) in desired.views.iter().filter(|(name, view)| catalog.views.get(*name) != Some(*view)) {
+        changes.push(Change::CreateView { name: name.clone(), view: view.clone() });
     }
 }
 
@@ -284,6 +313,9 @@ impl Change {
             | Self::AddCheck { .. }
             | Self::ReplaceCheck { .. }
             | Self::Restore { .. } => (Direction::Neither, BTreeSet::new(), None),
+            Self::CreateSchema { .. } => (Direction::Neither, BTreeSet::new(), None),
+            Self::CreateView { name, view } => (Direction::Widens, grantees(view), Some(name)),
+            Self::DropView { name, before } => (Direction::Narrows, grantees(before), Some(name)),
             Self::StripRole { role, .. } => (Direction::Narrows, BTreeSet::from([role.clone()]), None),
             Self::RowSecurity { table, .. } => {
                 (Direction::Narrows, BTreeSet::from([crate::sql::PUBLIC.to_owned()]), Some(table))
@@ -311,6 +343,10 @@ impl Change {
             }
         }
     }
+}
+
+fn grantees(view: &ViewObject) -> BTreeSet<String> {
+    view.grants.iter().map(|g| g.role.clone()).collect()
 }
 
 fn roles_of(grants: &[Grant]) -> BTreeSet<String> {

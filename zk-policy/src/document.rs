@@ -253,6 +253,9 @@ pub struct Table {
     /// Who may read or write which columns.
     #[serde(default)]
     pub columns: Vec<ColumnRule>,
+    /// Who sees something else in place of a column's values.
+    #[serde(default)]
+    pub masks: Vec<MaskRule>,
 }
 
 /// How a table belongs to tenants.
@@ -340,6 +343,40 @@ pub struct ColumnRule {
     pub commands: Vec<Command>,
     /// Which columns.
     pub columns: ColumnSet,
+}
+
+/// A statement `mask`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(clippy::exhaustive_structs, reason = "a document is plain data, built by hand in tests and studios")]
+pub struct MaskRule {
+    /// Which column.
+    pub column: Name,
+    /// For whom.
+    pub role: Name,
+    /// What they see.
+    #[serde(rename = "as")]
+    pub kind: MaskKind,
+}
+
+/// What is seen in place of a value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(clippy::exhaustive_enums, reason = "every pass must treat every case")]
+pub enum MaskKind {
+    /// NULL.
+    Null,
+    /// Always the same value, also for NULL.
+    Constant(Term),
+    /// The first and last characters of a text, with `fill` between; `fill` alone for a text that is not longer.
+    Partial {
+        /// How many characters are kept at the beginning.
+        first: u16,
+        /// What stands for the rest.
+        fill: String,
+        /// How many characters are kept at the end.
+        last: u16,
+    },
 }
 
 /// A set of columns, named or left over.

@@ -10,6 +10,7 @@ use std::fmt;
 use crate::analyse::words;
 use crate::document::{Command, Op};
 use crate::ir::{Floor, Policy, Predicate, Right, Step, TablePolicy};
+use crate::mask::Mask;
 use crate::session::{ClaimData, Session};
 use crate::value::{Value, compare};
 
@@ -209,6 +210,16 @@ impl<'p> Guard<'p> {
             }
         }
         Ok(admitting)
+    }
+
+    /// What the session sees in place of a column's values; None when it sees them as they are, or not at all.
+    ///
+    /// PostgreSQL shows the same through a view of the table's name in the role's own schema, which
+    /// [`Session::enter`] puts first on the search path. Through it, filters, sorting and grouping see masked values too.
+    #[must_use]
+    pub fn mask(&self, session: &Session, column: &str) -> Option<&'p Mask> {
+        let masks = &self.table.masks;
+        masks.iter().find(|((role, name), _)| *role == session.role && name == column).map(|(_, mask)| mask)
     }
 
     /// What every row must fulfil for this role; nothing for a persona that acts across tenants here.

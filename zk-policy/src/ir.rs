@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::document::{ClaimType, Command, Op, Scalar};
+use crate::mask::Mask;
 use crate::schema::QualifiedName;
 use crate::value::Datum;
 
@@ -53,6 +54,11 @@ impl Policy {
     }
 }
 
+/// The role that owns the views through which `role` sees masked tables.
+pub(crate) fn view_role(policy: &str, role: &str) -> String {
+    format!("{}_view", database_role(policy, role))
+}
+
 /// The PostgreSQL role of a policy's role. Roles are shared by all databases of a server, hence the prefix.
 pub(crate) fn database_role(policy: &str, role: &str) -> String {
     format!("{policy}_{role}")
@@ -66,6 +72,8 @@ pub(crate) struct TablePolicy {
     pub(crate) critical: BTreeSet<String>,
     /// All columns, in the table's order, for showing.
     pub(crate) columns: Vec<String>,
+    /// What a role sees in place of a column, by role and column.
+    pub(crate) masks: BTreeMap<(String, String), Mask>,
     /// The personas that pass the floor.
     pub(crate) across: BTreeSet<String>,
     /// By role and command; a role without an entry may do nothing of that kind.

@@ -46,8 +46,7 @@
 //! Row-level security does not bind superusers and roles with BYPASSRLS, and unique or foreign keys tell whether a
 //! hidden row exists. Rows and columns are granted independently: a role that may see some columns of some rows by one
 //! rule and others by another sees both kinds of columns on both kinds of rows. Claims are settings of a transaction:
-//! whoever can run SQL of their own on a connection can set them, unless the policy says `claims signed`. Not yet in this
-//! version: masks.
+//! whoever can run SQL of their own on a connection can set them, unless the policy says `claims signed`.
 //!
 //! `zk` is the platform's prefix; nothing here has to do with zero-knowledge proofs.
 
@@ -61,6 +60,7 @@ mod document;
 mod eval;
 mod filter;
 mod ir;
+mod mask;
 #[cfg(feature = "postgres")]
 pub mod pg;
 mod plan;
@@ -77,12 +77,13 @@ pub use check::check;
 pub use diagnostic::Colour;
 pub use diagnostic::{Code, Diagnostic, Diagnostics};
 pub use document::{
-    Claim, ClaimType, ColumnRule, ColumnSet, Command, Document, Effect, Expr, Literal, Name, Op, Persona,
-    PersonaRight, Role, Rule, Scalar, Table, TableName, Tenancy, Term,
+    Claim, ClaimType, ColumnRule, ColumnSet, Command, Document, Effect, Expr, Literal, MaskKind, MaskRule,
+    Name, Op, Persona, PersonaRight, Role, Rule, Scalar, Table, TableName, Tenancy, Term,
 };
 pub use eval::{Decision, Denial, Guard, Reason, Related, Row};
 pub use filter::Filter;
 pub use ir::{Policy, Step as ForeignStep};
+pub use mask::Mask;
 pub use plan::{Accepted, Access, Consent, Effect as AccessEffect, NotAccepted, Plan, Step};
 pub use schema::{Column, ColumnType, ForeignKey, QualifiedName, Schema, TableShape};
 pub use session::{ClaimValue, Session, SessionError};

@@ -5,10 +5,11 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::catalog::{Digest, State};
+use crate::catalog::{Digest, Grant, State, ViewObject};
 use crate::compile::compile;
 use crate::diff::{Change, Direction, diff};
 use crate::ir::Policy;
+use crate::schema::QualifiedName;
 use crate::sql;
 
 /// What to do so that a database enforces a policy. Made against a live catalog by `pg::plan`; data only.
@@ -290,6 +291,17 @@ fn statements(change: &Change, policy: &str, wanted: &State) -> (String, Vec<Str
             format!("revoke usage of schema {schema} from {role}"),
             vec![format!("REVOKE USAGE ON SCHEMA {} FROM {}", sql::ident(schema), sql::ident(role))],
         ),
+        Change::CreateSchema { schema } => (
+            format!("create schema {schema} for the views of that role"),
+            vec![format!("CREATE SCHEMA {}", sql::ident(schema))],
+        ),
+        Change::CreateView { name, view } => {
+            let definition = wanted.views.get(name).map_or(&view.definition, |v| &v.definition);
+            (format!("create view {name} with masked columns"), create_view(name, view, definition))
+        }
+        Change::DropView { name, .. } => {
+            (format!("drop view {name}"), vec![format!("DROP VIEW {}", sql::table(name))])
+        }
         Change::RevokeCreate { schema, role } => (
             format!("revoke creation in schema {schema} from {role}"),
             vec![format!("REVOKE CREATE ON SCHEMA {} FROM {}", sql::ident(schema), sql::ident(role))],
@@ -312,15 +324,28 @@ fn statements(change: &Change, policy: &str, wanted: &State) -> (String, Vec<Str
     }
 }
 
-fn add_check(table: &crate::schema::QualifiedName, name: &str, check: &str) -> String {
+/// Creates a view and hands it to its owner, of which the applying role is a member for just that long. The grants come
+/// first, while it is still ours to grant.
+fn create_view(name: &QualifiedName, view: &ViewObject, definition: &str) -> Vec<String> {
+    let (on, schema, owner) = (sql::table(name), sql::ident(&name.schema), sql::ident(&view.owner));
+    let mut statements = vec![format!("CREATE VIEW {on} AS {definition}")];
+    let grants: Vec<Grant> = view.grants.iter().cloned().collect();
+    statements.push(sql::grant(name, &grants));
+    statements.extend([
+        format!("GRANT {owner} TO CURRENT_USER"),
+        format!("GRANT CREATE ON SCHEMA {schema} TO {owner}"),
+        format!("ALTER VIEW {on} OWNER TO {owner}"),
+        format!("REVOKE CREATE ON SCHEMA {schema} FROM {owner}"),
+        format!("REVOKE {owner} FROM CURRENT_USER"),
+    ]);
+    statements
+}
+
+fn add_check(table: &QualifiedName, name: &str, check: &str) -> String {
     format!("ALTER TABLE {} ADD CONSTRAINT {} CHECK ({check})", sql::table(table), sql::ident(name))
 }
 
-fn privilege_words(
-    table: &crate::schema::QualifiedName,
-    grants: &[crate::catalog::Grant],
-    word: &str,
-) -> String {
+fn privilege_words(table: &QualifiedName, grants: &[Grant], word: &str) -> String {
     let Some(first) = grants.first() else { return String::new() };
     let columns: Vec<&str> = grants.iter().filter_map(|g| g.column.as_deref()).collect();
     let columns = if columns.is_empty() { String::new() } else { format!(" ({})", columns.join(", ")) };

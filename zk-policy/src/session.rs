@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::document::{ClaimType, Document};
+use crate::document::{ClaimType, Document, Name};
 use crate::ir::database_role;
 use crate::value::Datum;
 
@@ -25,6 +25,8 @@ pub struct Session {
     declared: BTreeMap<String, ClaimType>,
     /// By name. Few, so that looking one up is a short walk.
     values: Vec<(String, Claimed)>,
+    /// Whether the role sees some columns through masks, in a schema of its own.
+    pub(crate) masked: bool,
 }
 
 /// The value of a claim, in both of its forms.
@@ -89,7 +91,9 @@ impl Session {
         }
         let declared = document.claims.iter().map(|c| (c.name.as_str().to_owned(), c.ty)).collect();
         let database_role = database_role(document.name.as_str(), role);
-        Ok(Self { role: role.to_owned(), database_role, declared, values: Vec::new() })
+        let masked = included(document, role)
+            .any(|r| document.tables.iter().flat_map(|t| &t.masks).any(|m| m.role == *r));
+        Ok(Self { role: role.to_owned(), database_role, declared, values: Vec::new(), masked })
     }
 
     /// Adds a claim, or replaces it.
@@ -155,6 +159,21 @@ impl Session {
     fn find(&self, claim: &str) -> Option<&Claimed> {
         self.values.iter().find(|(name, _)| name == claim).map(|(_, claimed)| claimed)
     }
+}
+
+/// A role's name and those that it includes, directly or not; each once, so that a circle ends.
+fn included<'d>(document: &'d Document, role: &str) -> impl Iterator<Item = &'d Name> + use<'d> {
+    let find = |name: &str| document.roles.iter().find(|r| r.name.as_str() == name);
+    let mut found: Vec<&Name> = Vec::new();
+    let mut open: Vec<&crate::document::Role> = find(role).into_iter().collect();
+    while let Some(next) = open.pop() {
+        if !found.contains(&&next.name) {
+            found.push(&next.name);
+            open.extend(next.includes.iter().filter_map(|name| find(name.as_str())));
+        }
+    }
+    let persona = document.personas.iter().map(|p| &p.name).find(|name| name.as_str() == role);
+    found.into_iter().chain(persona)
 }
 
 /// An array in PostgreSQL's text form, every element quoted (manual, section 8.15.2).

@@ -118,7 +118,16 @@ pub(super) fn check_uses(
                     Some(column) => {
                         format!("role `{role}` may not select `{column}` of `{to}`, which this reads")
                     }
-                    None => continue,
+                    None => match found
+                        .columns
+                        .iter()
+                        .find(|c| other.masks.contains_key(&(role.clone(), (*c).clone())))
+                    {
+                        Some(column) => {
+                            format!("role `{role}` sees `{column}` of `{to}` masked, which this reads")
+                        }
+                        None => continue,
+                    },
                 },
             };
             let diagnostic = Diagnostic::new(Code::BlindExists, found.span, missing);

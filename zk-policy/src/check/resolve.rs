@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::TableChecker;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics, MAX_NAME};
 use crate::document::{ClaimType, Document, Name, Scalar};
-use crate::ir::database_role;
+use crate::ir::{database_role, view_role};
 use crate::schema::Column;
 
 /// The most roles of one policy. Every role may include every other, so the work grows with the square.
@@ -38,6 +38,15 @@ pub(super) fn roles(
     for included in document.roles.iter().flat_map(|r| &r.includes) {
         if !direct.contains_key(included.as_str()) {
             diagnostics.push(unknown("role", included, direct.keys().copied(), diagnostics));
+        }
+    }
+    for masked in document.tables.iter().flat_map(|t| &t.masks) {
+        let view = format!("{}_view", masked.role);
+        check_length(&masked.role, &view_role(document.name.as_str(), masked.role.as_str()), diagnostics);
+        if direct.contains_key(view.as_str()) {
+            let message = format!("`{view}` is the name of the role behind the masks for `{}`", masked.role);
+            let diagnostic = Diagnostic::new(Code::DuplicateName, masked.role.span(), message);
+            diagnostics.push(diagnostic.help(format!("call the role `{view}` something else")));
         }
     }
     let mut closure = BTreeMap::new();

@@ -2,8 +2,8 @@
 
 use super::lexer::{Token, lex};
 use super::{
-    Claim, ClaimType, ColumnRule, ColumnSet, Command, Document, Effect, Expr, Literal, Name, Op, Persona,
-    PersonaRight, RESERVED, Role, Rule, Scalar, Table, TableName, Tenancy, Term,
+    Claim, ClaimType, ColumnRule, ColumnSet, Command, Document, Effect, Expr, Literal, MaskKind, MaskRule,
+    Name, Op, Persona, PersonaRight, RESERVED, Role, Rule, Scalar, Table, TableName, Tenancy, Term,
 };
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::source::Span;
@@ -128,7 +128,8 @@ impl Parser {
 
     fn table(&mut self) -> Parsed<Table> {
         let name = self.table_name()?;
-        let mut table = Table { name, tenancy: None, critical: vec![], rules: vec![], columns: vec![] };
+        let mut table =
+            Table { name, tenancy: None, critical: vec![], rules: vec![], columns: vec![], masks: vec![] };
         self.mark("{")?;
         while !self.eat("}") {
             if *self.peek() == Token::End {
@@ -195,11 +196,12 @@ impl Parser {
             let role = self.name("a role")?;
             let commands = self.commands(&[Command::Select, Command::Insert, Command::Update])?;
             table.columns.push(ColumnRule { role, commands, columns: self.column_set()? });
-        } else if self.is_word("mask") {
-            return self.unsupported("mask", "hide the column with `columns … select all except …`");
+        } else if self.eat_word("mask") {
+            let mask = self.mask_rule()?;
+            table.masks.push(mask);
         } else {
             return self.unexpected(
-                "`tenant`, `shared`, `critical`, `allow`, `deny`, `columns` or `}`",
+                "`tenant`, `shared`, `critical`, `allow`, `deny`, `columns`, `mask` or `}`",
                 &STATEMENTS,
             );
         }
@@ -242,6 +244,46 @@ impl Parser {
             return self.unexpected("`only` or `all`", &["only", "all"]);
         }
         Ok(ColumnSet::Except(if self.eat_word("except") { self.names("a column")? } else { vec![] }))
+    }
+
+    /// `column for role as null | value | partial(first, 'fill', last)`
+    fn mask_rule(&mut self) -> Parsed<MaskRule> {
+        let column = self.name("a column")?;
+        self.keyword("for")?;
+        let role = self.name("a role")?;
+        self.keyword("as")?;
+        let kind = if self.eat_word("null") {
+            MaskKind::Null
+        } else if self.eat_word("partial") {
+            self.mark("(")?;
+            let first = self.count()?;
+            self.mark(",")?;
+            let Token::Text(fill) = self.peek().clone() else { return self.unexpected("a text", &[]) };
+            self.at += 1;
+            self.mark(",")?;
+            let last = self.count()?;
+            self.mark(")")?;
+            MaskKind::Partial { first, fill, last }
+        } else {
+            match self.term()? {
+                Term::Column(_) | Term::Claim(_) => {
+                    self.at -= 1;
+                    return self.unexpected("`null`, `partial(…)` or a value", &["null", "partial"]);
+                }
+                value => MaskKind::Constant(value),
+            }
+        };
+        Ok(MaskRule { column, role, kind })
+    }
+
+    fn count(&mut self) -> Parsed<u16> {
+        match *self.peek() {
+            Token::Int(value) if u16::try_from(value).is_ok() => {
+                self.at += 1;
+                Ok(u16::try_from(value).unwrap_or_default())
+            }
+            _ => self.unexpected("a number of characters, 0 to 65535", &[]),
+        }
     }
 
     // Conditions, loosest binding first.
@@ -462,12 +504,6 @@ impl Parser {
             diagnostic = diagnostic.help(help);
         }
         self.diagnostics.push(diagnostic);
-        Err(Reported)
-    }
-
-    fn unsupported<T>(&mut self, what: &str, instead: &str) -> Parsed<T> {
-        let message = format!("`{what}` cannot be enforced by this version");
-        self.diagnostics.push(Diagnostic::new(Code::Unsupported, self.span(), message).help(instead));
         Err(Reported)
     }
 }

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::{
-    ClaimType, ColumnRule, ColumnSet, Command, Document, Effect, Expr, Name, Persona, PersonaRight, RESERVED,
-    Rule, Table, Tenancy, Term,
+    ClaimType, ColumnRule, ColumnSet, Command, Document, Effect, Expr, MaskKind, MaskRule, Name, Persona,
+    PersonaRight, RESERVED, Rule, Table, Tenancy, Term,
 };
 
 impl fmt::Display for Document {
@@ -74,6 +74,16 @@ fn write_table(f: &mut fmt::Formatter<'_>, table: &Table) -> fmt::Result {
             ColumnSet::Only(names) => writeln!(f, "only {}", Names(names))?,
             ColumnSet::Except(names) if names.is_empty() => writeln!(f, "all")?,
             ColumnSet::Except(names) => writeln!(f, "all except {}", Names(names))?,
+        }
+    }
+    for MaskRule { column, role, kind } in &table.masks {
+        write!(f, "  mask {} for {} as ", Bare(column), Bare(role))?;
+        match kind {
+            MaskKind::Null => writeln!(f, "null")?,
+            MaskKind::Constant(value) => writeln!(f, "{value}")?,
+            MaskKind::Partial { first, fill, last } => {
+                writeln!(f, "partial({first}, '{}', {last})", fill.replace('\'', "''"))?;
+            }
         }
     }
     writeln!(f, "}}")

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::{Client, Row, Transaction};
 
 use super::{Error, ErrorKind};
-use crate::catalog::{Grant, PolicyObject, Privilege, RoleObject, State, TableObject};
+use crate::catalog::{Grant, PolicyObject, Privilege, RoleObject, State, TableObject, ViewObject};
 use crate::document::Command;
 use crate::plan::role_mark;
 use crate::schema::{Column, ColumnType, ForeignKey, QualifiedName, Schema, TableShape};
@@ -124,6 +124,7 @@ pub(super) async fn catalog(
     checks(transaction, &mut state).await?;
     grants(transaction, &mut state).await?;
     usage(transaction, &mut state).await?;
+    views(transaction, wanted, &mut state).await?;
     state.exposed = exposed::exposed(transaction, &state).await?;
     Ok(state)
 }
@@ -260,7 +261,8 @@ async fn grants(transaction: &Transaction<'_>, state: &mut State) -> Result<(), 
              SELECT e.schema, e.name, coalesce(g.rolname::text, 'public'), lower(e.privilege_type), e.column_name,
                     e.is_grantable
              FROM entry e LEFT JOIN pg_roles g ON g.oid = e.grantee
-             WHERE e.grantee <> e.relowner AND (e.managed OR g.rolname::text = ANY ($3))",
+             WHERE e.grantee <> e.relowner AND (e.managed OR g.rolname::text = ANY ($3)
+               OR e.relowner IN (SELECT oid FROM pg_roles WHERE rolname::text = ANY ($3)))",
             &[&schemas, &tables, &roles],
         )
         .await?;
@@ -278,6 +280,34 @@ async fn grants(transaction: &Transaction<'_>, state: &mut State) -> Result<(), 
         let (role, column, grantable) = (row.try_get(2)?, row.try_get(4)?, row.try_get(5)?);
         let grant = Grant { role, privilege, column, grantable };
         state.tables.entry(name(row)?).or_default().grants.insert(grant);
+    }
+    Ok(())
+}
+
+/// The schemas and views for masked columns: those that are wanted, and all that belong to a role of the policy.
+async fn views(transaction: &Transaction<'_>, wanted: &State, state: &mut State) -> Result<(), Error> {
+    let schemas: Vec<&str> = wanted.schemas.iter().map(String::as_str).collect();
+    let rows = transaction
+        .query("SELECT nspname::text FROM pg_namespace WHERE nspname = ANY ($1)", &[&schemas])
+        .await?;
+    for row in &rows {
+        state.schemas.insert(row.try_get(0)?);
+    }
+    let (schemas, views) = name_arrays(wanted.views.keys());
+    let roles: Vec<&str> = state.roles.keys().map(String::as_str).collect();
+    let rows = transaction
+        .query(
+            "SELECT n.nspname::text, c.relname::text, o.rolname::text, pg_get_viewdef(c.oid)
+             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles o ON o.oid = c.relowner
+             WHERE c.relkind = 'v' AND (o.rolname::text = ANY ($3)
+               OR (n.nspname::text, c.relname::text) IN (SELECT * FROM unnest($1::text[], $2::text[])))",
+            &[&schemas, &views, &roles],
+        )
+        .await?;
+    for row in &rows {
+        let view = name(row)?;
+        let grants = state.tables.remove(&view).map(|found| found.grants).unwrap_or_default();
+        state.views.insert(view, ViewObject { owner: row.try_get(2)?, definition: row.try_get(3)?, grants });
     }
     Ok(())
 }
@@ -324,7 +354,18 @@ pub(super) async fn settle(transaction: &Transaction<'_>, wanted: &State) -> Res
             script.push_str(&format!("ALTER TABLE {shape} ADD CONSTRAINT {name} CHECK ({check});\n"));
         }
     }
+    for (index, view) in wanted.views.values().enumerate() {
+        script.push_str(&format!("CREATE TEMPORARY VIEW zk_view_{index} AS {};\n", view.definition));
+    }
     transaction.batch_execute(&script).await?;
+    let views: Vec<String> = (0..wanted.views.len()).map(|index| format!("zk_view_{index}")).collect();
+    let view_rows = transaction
+        .query(
+            "SELECT pg_get_viewdef(c.oid) FROM unnest($1::text[]) WITH ORDINALITY AS v (name, ord)
+             JOIN pg_class c ON c.relname = v.name AND c.relnamespace = pg_my_temp_schema() ORDER BY v.ord",
+            &[&views],
+        )
+        .await?;
     let shapes: Vec<String> = (0..wanted.tables.len()).map(shape_name).collect();
     let rows = transaction
         .query(
@@ -347,6 +388,9 @@ pub(super) async fn settle(transaction: &Transaction<'_>, wanted: &State) -> Res
         by_shape.entry(row.try_get(0)?).or_default().push(row);
     }
     let mut settled = wanted.clone();
+    for (view, row) in settled.views.values_mut().zip(&view_rows) {
+        view.definition = row.try_get(0)?;
+    }
     for (index, table) in settled.tables.values_mut().enumerate() {
         for row in by_shape.get(&shape_name(index)).into_iter().flatten() {
             let name: String = row.try_get(1)?;

@@ -13,13 +13,23 @@ use crate::sql;
 const VALID_FOR: Duration = Duration::from_secs(60);
 
 impl Session {
-    /// Makes the connection act as the session's role until it is reset. Do it once for each connection: changing
+    /// Makes the connection act as the session's role until it is reset, with the views for its masked columns first on
+    /// the search path. Do it once for each connection: changing
     /// roles on one connection makes the server plan cached statements again.
     ///
     /// # Errors
     /// SQLSTATE 42501 when the login may not act as the role.
     pub async fn enter(&self, client: &Client) -> Result<(), tokio_postgres::Error> {
-        client.batch_execute(&format!("SET ROLE {}", sql::ident(self.database_role()))).await
+        let role = sql::ident(self.database_role());
+        client.batch_execute(&format!("SET ROLE {role}")).await?;
+        if self.masked {
+            // Where the role sees a table through a mask, its view comes before the table.
+            let path = "SELECT pg_catalog.set_config('search_path',
+                          concat_ws(', ', $1::text, nullif(pg_catalog.current_setting('search_path'), '')), false)
+                        WHERE NOT $1::text = ANY (pg_catalog.string_to_array(pg_catalog.current_setting('search_path'), ', '))";
+            client.execute(path, &[&role]).await?;
+        }
+        Ok(())
     }
 
     /// Begins a transaction in which the session's claims hold.
