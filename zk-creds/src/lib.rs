@@ -39,6 +39,7 @@
 //! `zk` is the platform's prefix; nothing here has to do with zero-knowledge proofs.
 
 mod clock;
+mod command;
 mod credential;
 mod environment;
 mod error;
@@ -49,6 +50,7 @@ pub mod postgres;
 pub mod tls;
 
 pub use clock::{Clock, SystemClock};
+pub use command::Command;
 pub use credential::{Credential, Lease};
 pub use environment::Environment;
 pub use error::{Error, ErrorKind};

@@ -1,7 +1,7 @@
 //! The deployment's side of the services: credentials issued, children started with their environment, one revoked.
 
 use std::io::{BufRead, BufReader, Lines};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Stdio};
 
 use secrecy::SecretString;
 use zk_creds::postgres::{Endpoint, Issuer, IssuerConfig, Login};
@@ -85,7 +85,7 @@ pub struct Running {
 
 impl Running {
     fn start(name: &'static str, environment: &Environment) -> Result<Self> {
-        let mut command: Command = environment.command(std::env::current_exe()?);
+        let mut command = environment.command(std::env::current_exe()?);
         let mut child =
             command.args(["service", name]).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
         let output = child.stdout.take().ok_or("the child has no output")?;

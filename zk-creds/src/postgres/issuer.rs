@@ -246,3 +246,34 @@ async fn timestamp(transaction: &Transaction<'_>, at: SystemTime) -> Result<Stri
         .await?;
     Ok(row.try_get(0)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn adding_to_a_time_never_panics(seconds: u64, nanoseconds in 0_u32..1_000_000_000, start: u32) {
+            let start = UNIX_EPOCH + Duration::from_secs(start.into());
+            let by = Duration::new(seconds, nanoseconds);
+            match later(start, by) {
+                Ok(end) => prop_assert_eq!(end.duration_since(start).unwrap(), by),
+                Err(error) => prop_assert_eq!(error.kind(), ErrorKind::Invalid),
+            }
+        }
+
+        #[test]
+        fn only_lifetimes_within_the_bounds_are_valid(lifetime: u64, max: u64, small in 0..3_u64) {
+            for (lifetime, max) in [(lifetime, max), (lifetime >> 40, max >> 40), (small, MAX_LIFETIME + small)] {
+                let service = Service {
+                    name: "s".to_owned(), roles: vec!["r".to_owned()], connections: 1, statement_timeout_ms: 1,
+                    lifetime_seconds: lifetime, max_lifetime_seconds: max,
+                };
+                let valid = 1 <= lifetime && lifetime <= max && max <= MAX_LIFETIME;
+                prop_assert_eq!(service.validate().is_ok(), valid);
+            }
+        }
+    }
+}
