@@ -83,7 +83,7 @@ impl Error {
         let (kind, what) = match source.kind() {
             zk_kms::ErrorKind::Denied => (ErrorKind::Denied, "the KMS refuses"),
             zk_kms::ErrorKind::Disabled => (ErrorKind::Disabled, "the KMS has disabled the key"),
-            zk_kms::ErrorKind::Invalid | zk_kms::ErrorKind::NotFound => {
+            zk_kms::ErrorKind::Conflict | zk_kms::ErrorKind::Invalid | zk_kms::ErrorKind::NotFound => {
                 (ErrorKind::Corrupt, "the KMS does not know what the key store holds")
             }
             zk_kms::ErrorKind::Unsupported => (ErrorKind::Invalid, "the KMS cannot"),

@@ -27,6 +27,8 @@ pub struct Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
+    /// What is stored is not what this process has seen before, such as an older copy put back: a person has to look.
+    Conflict,
     /// The service knows the caller and refuses: change the permission, not the call.
     Denied,
     /// The key exists and is disabled: enable it, or use another.

@@ -30,7 +30,7 @@ use crate::{Capabilities, Context, DataKey, Error, KeyStatus, KeyUri, KeyVersion
 /// Two lines of text: a header (format, name, Argon2id parameters and salt) and one ciphertext over the whole key list.
 /// The header is the associated data of the ciphertext, so nothing in the file can be changed, removed or reordered
 /// without the passphrase. What the file cannot show is that it is an older copy of itself: keep old copies away from
-/// where it is read.
+/// where it is read. A process that has seen a newer one refuses to rotate an older one.
 ///
 /// The file must be a regular file, belong to the effective user or to root, and be closed to group and others.
 /// Files need Unix; elsewhere only [`LocalKms::ephemeral`] exists.
@@ -141,13 +141,18 @@ impl LocalKms {
     ///
     /// # Errors
     ///
-    /// As [`LocalKms::open`], when the file has changed under us; [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable)
-    /// when the disk fails.
+    /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) when the file lacks a version that this process holds, because
+    /// an older copy was put back: nothing is changed then. As [`LocalKms::open`], when the file has changed under us
+    /// otherwise; [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when the disk fails.
     pub fn rotate(&self) -> Result<KeyVersion, Error> {
         #[cfg(unix)]
         if let Some(file) = &self.file {
-            let ring = file.update(KeyRing::rotated)?;
-            return Ok(self.adopt(ring).into());
+            // A version added to an older copy would take a number that has wrapped keys already.
+            let ring = file.update(|stored| match stored.holds_all_of(&self.current()) {
+                true => stored.rotated(),
+                false => Err(other_ring(&self.uri)),
+            })?;
+            return Ok(self.adopt(ring)?.into());
         }
         // The write lock is held while the new ring is made, so that two rotations do not make the same version.
         let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
@@ -157,15 +162,16 @@ impl LocalKms {
 
     /// Reads the file again, to see versions that another process added. Does nothing for a ring in memory.
     ///
-    /// Unwrapping a version that is not known yet does this by itself.
+    /// Unwrapping a version that is not known yet does this by itself. An older copy of the file is ignored.
     ///
     /// # Errors
     ///
-    /// As [`LocalKms::open`].
+    /// As [`LocalKms::open`]; [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) when the file has newer versions and
+    /// lacks one that this process holds.
     pub fn reload(&self) -> Result<(), Error> {
         #[cfg(unix)]
         if let Some(file) = &self.file {
-            self.adopt(file.read()?);
+            self.adopt(file.read()?)?;
         }
         Ok(())
     }
@@ -175,15 +181,29 @@ impl LocalKms {
     }
 
     /// Keeps the newer of two rings: a slow reader must not put an old one back. Returns the version it brought.
+    ///
+    /// INVARIANT: no version is ever lost. A newer ring that lacks one of ours grew from an older copy.
     #[cfg(unix)]
-    fn adopt(&self, ring: KeyRing) -> u32 {
+    fn adopt(&self, ring: KeyRing) -> Result<u32, Error> {
         let brought = ring.newest();
         let mut current = self.ring.write().unwrap_or_else(PoisonError::into_inner);
         if brought > current.newest() {
+            if !ring.holds_all_of(&current) {
+                return Err(other_ring(&self.uri));
+            }
             *current = Arc::new(ring);
         }
-        brought
+        Ok(brought)
     }
+}
+
+#[cfg(unix)]
+fn other_ring(uri: &KeyUri) -> Error {
+    let message = format!(
+        "the file of `{uri}` lacks versions that this process holds: an older copy was put back; put the newest copy \
+         in its place before this process ends, or what they wrapped is lost"
+    );
+    Error::new(crate::ErrorKind::Conflict, message)
 }
 
 #[async_trait]

@@ -82,6 +82,36 @@ async fn a_version_made_elsewhere_is_found() {
 }
 
 #[tokio::test]
+async fn an_older_file_put_back_is_not_rotated() {
+    let ring = Ring::new();
+    let path = ring.path.clone();
+    let kms = ring.open();
+    let first = fs::read(&path).unwrap();
+    kms.rotate().unwrap();
+    let second = fs::read(&path).unwrap();
+    let (key, context) = (DataKey::generate().unwrap(), Context::new());
+    let wrapped = kms.wrap_key(&key, &context).await.unwrap();
+
+    fs::write(&path, &first).unwrap();
+    assert_eq!(kms.rotate().unwrap_err().kind(), ErrorKind::Conflict);
+    kms.reload().unwrap();
+    assert_eq!(fs::read(&path).unwrap(), first, "nothing was written");
+    // Another process, which has not seen version 2, makes its own, and a third: numbers alone do not tell.
+    let stranger = ring.open();
+    stranger.rotate().unwrap();
+    assert_eq!(kms.rotate().unwrap_err().kind(), ErrorKind::Conflict);
+    stranger.rotate().unwrap();
+    assert_eq!(kms.rotate().unwrap_err().kind(), ErrorKind::Conflict);
+    let error = kms.reload().unwrap_err();
+    assert!(error.kind() == ErrorKind::Conflict && !error.is_transient(), "{error}");
+    assert_eq!(kms.unwrap_key(&wrapped, &context).await.unwrap(), key, "nothing was forgotten");
+
+    fs::write(&path, &second).unwrap();
+    assert_eq!(kms.rotate().unwrap().as_str(), "3");
+    assert_eq!(ring.open().unwrap_key(&wrapped, &context).await.unwrap(), key);
+}
+
+#[tokio::test]
 async fn a_version_that_does_not_exist_is_not_found() {
     let kms = LocalKms::ephemeral("a").unwrap();
     let wrapped = kms.wrap_key(&DataKey::generate().unwrap(), &Context::new()).await.unwrap();

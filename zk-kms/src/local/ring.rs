@@ -7,6 +7,7 @@ use chacha20poly1305::{
     aead::{Aead, Payload},
 };
 use secrecy::{ExposeSecret, SecretBox};
+use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -61,6 +62,13 @@ impl KeyRing {
         let mut older = self.older.clone();
         older.insert(*newest, Arc::clone(kek));
         Ok(Self { newest: (next, new_kek()?), older })
+    }
+
+    /// Tells whether this ring unwraps all that the other does.
+    pub(super) fn holds_all_of(&self, other: &Self) -> bool {
+        other.versions().all(|(version, kek)| {
+            self.kek(version).is_some_and(|own| own.expose_secret().ct_eq(kek.expose_secret()).into())
+        })
     }
 
     pub(super) fn newest(&self) -> u32 {
