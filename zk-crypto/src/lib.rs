@@ -36,6 +36,7 @@
 //! | feature | adds |
 //! |---|---|
 //! | `aws-lc` | nothing: the same bytes come several times faster from AWS-LC, a C library |
+//! | `index` | `BlindIndex`: tokens by which a database searches a sealed column |
 //! | `postgres` | `PostgresKeyStore`, `Reseal`, and [`Sealed`] as a query parameter |
 //! | `serde` | [`Sealed`] in serde formats, and `Json` values |
 //! | `testing` | `testing`: the laws of key stores, and a clock that tests move |
@@ -47,7 +48,8 @@
 //!   operators, not a service that is taken over.
 //! - Who may write the column can put back an older sealed value of the same place. Where that matters, put a version
 //!   into the [`Context`].
-//! - Sealed columns cannot be searched or ordered by the database.
+//! - Sealed columns cannot be ordered by the database, and searched only through a `BlindIndex`, which reveals what its
+//!   `leakage_report` says.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod cache;
@@ -57,6 +59,8 @@ mod context;
 mod encryptor;
 mod error;
 mod fork;
+#[cfg(feature = "index")]
+mod index;
 mod keystore;
 mod nonce;
 mod open;
@@ -78,6 +82,10 @@ pub use column::{Column, Value};
 pub use context::{Context, Scope};
 pub use encryptor::{Encryptor, EncryptorConfig, Rewrapped};
 pub use error::{Error, ErrorKind};
+#[cfg(feature = "index")]
+pub use index::{
+    BlindIndex, Hazard, IndexSpec, Indexer, Leakage, MAX_TOKEN, Normalizer, SlowHash, Token, TokenPair,
+};
 #[cfg(feature = "postgres")]
 pub use keystore::{Access, PostgresKeyStore};
 pub use keystore::{KeyRecord, KeyState, KeyStore, MemoryKeyStore};

@@ -39,6 +39,9 @@ pub(crate) struct OpenedKey {
     prefixes: Sharded<ArcSwapOption<Prefix>>,
     /// For opening: prefixes seen before, each in the place its first byte says.
     known: [ArcSwapOption<Known>; KNOWN],
+    /// What the keys of blind indexes are derived from: SPEC.md, section 9.
+    #[cfg(feature = "index")]
+    pub(crate) index_root: zeroize::Zeroizing<[u8; 32]>,
 }
 
 /// The first half of a nonce, and the cipher derived from it, which many messages share.
@@ -67,7 +70,16 @@ impl OpenedKey {
             binding.into_boxed_slice()
         };
         let bindings = [binding(Suite::Xaes256Gcm), binding(Suite::XChaCha20Poly1305)];
-        Ok(Self { id, scope, ciphers, bindings, prefixes: Sharded::default(), known: Default::default() })
+        Ok(Self {
+            id,
+            scope,
+            ciphers,
+            bindings,
+            prefixes: Sharded::default(),
+            known: Default::default(),
+            #[cfg(feature = "index")]
+            index_root: index_root(key)?,
+        })
     }
 
     /// What the associated data of every value of a suite begins with: SPEC.md, section 4.
@@ -145,13 +157,20 @@ impl Prefix {
     }
 }
 
+#[cfg(feature = "index")]
+fn index_root(key: &DataKey) -> Result<zeroize::Zeroizing<[u8; 32]>, Error> {
+    let mut root = zeroize::Zeroizing::new([0; 32]);
+    crate::sealed::derive(key, &[b"index"], &mut *root)?;
+    Ok(root)
+}
+
 fn units(len: usize) -> u64 {
     1 + len as u64 / UNIT
 }
 
 impl fmt::Debug for OpenedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { id, scope, ciphers: _, bindings: _, prefixes: _, known: _ } = self;
+        let Self { id, scope, .. } = self;
         f.debug_struct("OpenedKey").field("id", id).field("scope", scope).finish_non_exhaustive()
     }
 }

@@ -194,6 +194,37 @@ impl Encryptor {
         self.config.clock.elapsed()
     }
 
+    /// The clock, and how long a key may be used without asking the key store again.
+    #[cfg(feature = "index")]
+    pub(crate) fn ages(&self) -> (std::sync::Arc<dyn crate::clock::Clock>, std::time::Duration) {
+        (std::sync::Arc::clone(&self.config.clock), self.config.max_age)
+    }
+
+    /// The roots of index keys, with their generations: the active one first, then those being retired, newest first.
+    #[cfg(feature = "index")]
+    pub(crate) async fn index_roots(
+        &self,
+        scope: &Scope,
+    ) -> Result<Vec<(u32, zeroize::Zeroizing<[u8; 32]>)>, Error> {
+        let mut records = self.store.list(Some(scope)).await?;
+        records.retain(|r| r.scope == *scope && matches!(r.state, KeyState::Active | KeyState::Retiring));
+        records.sort_by_key(|r| (r.state != KeyState::Active, std::cmp::Reverse(r.generation)));
+        if records.first().is_none_or(|r| r.state != KeyState::Active) {
+            return Err(no_key(scope));
+        }
+        let mut roots = Vec::with_capacity(records.len());
+        for record in records {
+            let load = async || self.unwrap(&record).await;
+            let entry = self.cache.fetch(Wanted::Id(record.id), self.config.clock.elapsed(), load).await?;
+            // SECURITY: the cache answers by key id; the scope must be the one that was asked for.
+            if entry.key.scope != *scope {
+                return Err(Error::new(ErrorKind::Corrupt, "the key store gave another scope's key"));
+            }
+            roots.push((record.generation, entry.key.index_root.clone()));
+        }
+        Ok(roots)
+    }
+
     async fn insert_key(&self, scope: &Scope, generation: u32) -> Result<KeyId, Error> {
         let cannot = |e| Error::kms(&format!("cannot make a data key for `{scope}`"), e);
         let key = DataKey::generate().map_err(cannot)?;

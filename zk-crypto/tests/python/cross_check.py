@@ -1,23 +1,27 @@
-"""Writes or checks tests/vectors/sealed-v1.json: SPEC.md made a second time, by other code in another language.
+"""Writes or checks tests/vectors/*.json: SPEC.md made a second time, by other code in another language.
 
-    python3 tests/python/cross_check.py check   # the file is what this script makes
+    python3 tests/python/cross_check.py check   # the files are what this script makes
     python3 tests/python/cross_check.py write
 
 Needs the package `cryptography`. It follows SPEC.md section by section and shares nothing with the Rust code; the Rust
-tests open every vector of the file.
+tests open, or make again, every vector of the files.
 """
 
+import hashlib
+import hmac
 import json
 import pathlib
 import struct
 import sys
+import unicodedata
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-FILE = pathlib.Path(__file__).parent.parent / "vectors" / "sealed-v1.json"
+FOLDER = pathlib.Path(__file__).parent.parent / "vectors"
 TAGS = {"table": 1, "column": 2, "tenant": 3, "row": 4, "purpose": 5, "version": 6}
 
 
@@ -87,7 +91,7 @@ def seal(suite, data_key, nonce, scope, context, text):
     return bytes([suite]) + key_id + nonce + (xaes if suite == 1 else xchacha)(key, nonce, text, aad)
 
 
-def vectors():
+def sealed_vectors():
     data_key = bytes(range(32))
     nonce = bytes(range(100, 124))
     place = {"table": "public.customers", "column": "ssn", "row": "42"}
@@ -121,6 +125,93 @@ def vectors():
         yield vector("nothing", False, b"")
 
 
+NORMALIZERS = {"exact": 1, "text": 2, "case_fold": 3, "digits": 4, "email": 5}
+
+
+def normalize(normalizer, text):
+    """Section 9, the second table."""
+    def fold(text):
+        return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
+
+    return {
+        "exact": lambda: text,
+        "text": lambda: unicodedata.normalize("NFC", text),
+        "case_fold": lambda: fold(text),
+        "digits": lambda: "".join(c for c in text if c in "0123456789"),
+        "email": lambda: fold(text.strip()),
+    }[normalizer]()
+
+
+def pieces(kind, text):
+    """Section 9, the first table."""
+    name, *lengths = kind
+    if name == "prefix":
+        return {text[:n] for n in range(lengths[0], lengths[1] + 1) if n <= len(text)}
+    return {text[i:i + lengths[0]] for i in range(len(text) - lengths[0] + 1)}
+
+
+def tokens(data_key, generation, index, value):
+    """Section 9."""
+    def mac(key, message):
+        return hmac.new(key, message, hashlib.sha256).digest()
+
+    name, *lengths = index["kind"]
+    kind = bytes([{"filter": 1, "unique": 2, "prefix": 3, "ngram": 4}[name], *lengths])
+    info = b"\1" + field(1, index["table"].encode()) + field(2, index["name"].encode()) + field(3, kind)
+    info += field(4, struct.pack(">H", index["bits"])) + field(5, bytes(NORMALIZERS[n] for n in index["parts"]))
+    if index["slow"]:
+        info += field(6, struct.pack(">II", *index["slow"]))
+    key = mac(derive(data_key, b"index", 32), info)
+
+    def token(parts):
+        message = b"\2" + b"".join(field(1, part.encode()) for part in parts)
+        if index["slow"]:
+            memory, passes = index["slow"]
+            salt = mac(key, b"\3")[:16]
+            slow = Argon2id(salt=salt, length=32, iterations=passes, lanes=1, memory_cost=memory).derive(message)
+            message = b"\4" + slow
+        size = (index["bits"] + 7) // 8
+        unused = size * 8 - index["bits"]
+        head = int.from_bytes(mac(key, message)[:size], "big") >> unused << unused
+        return struct.pack(">I", generation) + head.to_bytes(size, "big")
+
+    value = [normalize(n, part) for n, part in zip(index["parts"], value, strict=True)]
+    if name in ("prefix", "ngram"):
+        return sorted(token([piece]) for piece in pieces(index["kind"], value[0]))
+    return [token(value)]
+
+
+def index_vectors():
+    data_key = bytes(range(32))
+
+    def vector(label, value, kind=("filter",), bits=10, parts=("text",), slow=None, generation=1, table="public.people",
+               name="name"):
+        index = {"table": table, "name": name, "kind": list(kind), "bits": bits, "parts": list(parts), "slow": slow}
+        made = tokens(data_key, generation, index, value)
+        return {"label": label, "data_key": data_key.hex(), "generation": generation, **index, "value": value,
+                "tokens": [token.hex() for token in made]}
+
+    yield vector("filter", ["Ann"])
+    yield vector("empty", [""])
+    yield vector("another name", ["Ann"], name="alias")
+    yield vector("another table", ["Ann"], table="public.dogs")
+    yield vector("another generation", ["Ann"], generation=2**32 - 1)
+    for bits in (1, 7, 8, 9, 255, 256):
+        yield vector(f"{bits} bits", ["Ann"], bits=bits)
+    yield vector("unique", ["Ann"], kind=("unique",), bits=256)
+    yield vector("exact", ["e\u0301"], parts=("exact",))
+    yield vector("composed", ["e\u0301"])
+    yield vector("folded", ["STRA\u00dfE \u03a3\u1fb3 \u01c5"], parts=("case_fold",))
+    yield vector("digits", ["+1 (555) 010-99"], parts=("digits",))
+    yield vector("e-mail", [" Ann@Example.ORG\n"], parts=("email",))
+    yield vector("compound", ["Ann", "078-05-1120"], parts=("case_fold", "digits"))
+    yield vector("compound, moved", ["Ann0", "78-05-1120"], parts=("case_fold", "digits"))
+    yield vector("prefixes", ["Zo\u00eb"], kind=("prefix", 2, 5), bits=16)
+    yield vector("n-grams", ["banana"], kind=("ngram", 3), bits=16, parts=("case_fold",))
+    yield vector("n-grams of a short text", ["ba"], kind=("ngram", 3), bits=16)
+    yield vector("slow", ["078-05-1120"], kind=("unique",), bits=256, parts=("digits",), slow=[8192, 2])
+
+
 def check_published():
     """The vectors of the standards, so that this script stands on its own."""
     nonce = b"ABCDEFGHIJKLMNOPQRSTUVWX"
@@ -134,8 +225,9 @@ def check_published():
 
 if __name__ == "__main__":
     check_published()
-    text = json.dumps(list(vectors()), indent=1, ensure_ascii=True) + "\n"
-    if sys.argv[1:] == ["write"]:
-        FILE.write_text(text)
-    elif FILE.read_text() != text:
-        sys.exit(f"{FILE} is not what this script makes")
+    for name, vectors in {"sealed-v1.json": sealed_vectors(), "index-v1.json": index_vectors()}.items():
+        text = json.dumps(list(vectors), indent=1, ensure_ascii=True) + "\n"
+        if sys.argv[1:] == ["write"]:
+            (FOLDER / name).write_text(text)
+        elif (FOLDER / name).read_text() != text:
+            sys.exit(f"{name} is not what this script makes")
