@@ -37,7 +37,7 @@
 //! |---|---|
 //! | `aws-lc` | nothing: the same bytes come several times faster from AWS-LC, a C library |
 //! | `index` | `BlindIndex`: tokens by which a database searches a sealed column |
-//! | `postgres` | `PostgresKeyStore`, `Reseal`, and [`Sealed`] as a query parameter |
+//! | `postgres` | `PostgresKeyStore`, [`Sealed`] as a query parameter, and jobs: `Migration`, `Reseal`, `Reindex` |
 //! | `serde` | [`Sealed`] in serde formats, and `Json` values |
 //! | `testing` | `testing`: the laws of key stores, and a clock that tests move |
 //!
@@ -61,12 +61,20 @@ mod error;
 mod fork;
 #[cfg(feature = "index")]
 mod index;
+#[cfg(feature = "postgres")]
+mod job;
 mod keystore;
+#[cfg(feature = "postgres")]
+mod migrate;
 mod nonce;
 mod open;
 mod opened;
+#[cfg(all(feature = "postgres", feature = "index"))]
+mod reindex;
 #[cfg(feature = "postgres")]
 mod reseal;
+#[cfg(feature = "postgres")]
+mod retire;
 mod seal;
 mod sealed;
 mod shard;
@@ -87,11 +95,19 @@ pub use index::{
     BlindIndex, Hazard, IndexSpec, Indexer, Leakage, MAX_TOKEN, Normalizer, SlowHash, Token, TokenPair,
 };
 #[cfg(feature = "postgres")]
+pub use job::{AfterFailure, JobControl, JobStatus, Progress};
+#[cfg(feature = "postgres")]
 pub use keystore::{Access, PostgresKeyStore};
 pub use keystore::{KeyRecord, KeyState, KeyStore, MemoryKeyStore};
-pub use open::Plaintext;
 #[cfg(feature = "postgres")]
-pub use reseal::{Progress, Reseal};
+pub use migrate::Migration;
+pub use open::Plaintext;
+#[cfg(all(feature = "postgres", feature = "index"))]
+pub use reindex::Reindex;
+#[cfg(feature = "postgres")]
+pub use reseal::Reseal;
+#[cfg(feature = "postgres")]
+pub use retire::retire_key;
 pub use seal::Sealer;
 pub use sealed::{KeyId, MAX_PLAINTEXT, OVERHEAD, SUITE_BYTES, Sealed};
 pub use suite::Suite;

@@ -1,15 +1,14 @@
 //! The job that seals the rows of a column again after a data key was rotated.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt};
 
 use tokio_postgres::{Client, Transaction};
 
 use crate::{
-    Context, Encryptor, Error, ErrorKind, KeyId, KeyState, Plaintext, Scope, Sealed, keystore::failed, sql,
+    Context, Encryptor, Error, KeyId, KeyState, Plaintext, Scope, Sealed,
+    job::{Batch, Job, RowContext, Walk, Work, cannot, column_type, job_methods, not_updated},
+    sql,
 };
-
-type RowContext = Box<dyn Fn(&str) -> Context + Send + Sync>;
-type OnProgress = Box<dyn Fn(&Progress) + Send + Sync>;
 
 /// Seals the values of one column again, under the active key of a scope, while the application runs.
 ///
@@ -44,21 +43,7 @@ pub struct Reseal {
     key_column: String,
     scope: Scope,
     context: RowContext,
-    settings: Vec<(String, String)>,
-    batch_size: u32,
-    progress: OnProgress,
-}
-
-/// How far a job is.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct Progress {
-    /// Rows that this run sealed again.
-    pub done: u64,
-    /// Rows under older keys when this run began. Other workers take some of them.
-    pub total: u64,
-    /// Rows for each second since this run began; 0 before the clock has moved.
-    pub per_second: f64,
+    job: Job,
 }
 
 /// A row as it was read: its key as text, and the sealed value.
@@ -77,9 +62,7 @@ impl Reseal {
             key_column: key_column.to_owned(),
             scope,
             context: Box::new(move |row| place.clone().row(row)),
-            settings: Vec::new(),
-            batch_size: 500,
-            progress: Box::new(|_| ()),
+            job: Job::default(),
         }
     }
 
@@ -89,28 +72,7 @@ impl Reseal {
         Self { context: Box::new(context), ..self }
     }
 
-    /// Sets run-time parameters in every transaction, such as the claims that row-level security reads.
-    #[must_use]
-    pub fn settings<N, V>(self, settings: impl IntoIterator<Item = (N, V)>) -> Self
-    where
-        N: Into<String>,
-        V: Into<String>,
-    {
-        let settings = settings.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-        Self { settings, ..self }
-    }
-
-    /// Chooses how many rows one transaction locks; 500 by default, at least 1.
-    #[must_use]
-    pub fn batch_size(self, rows: u32) -> Self {
-        Self { batch_size: rows.max(1), ..self }
-    }
-
-    /// Calls `progress` after each batch.
-    #[must_use]
-    pub fn progress(self, progress: impl Fn(&Progress) + Send + Sync + 'static) -> Self {
-        Self { progress: Box::new(progress), ..self }
-    }
+    job_methods!(job);
 
     /// Seals every row again that is under an older key of the scope, and returns how many this run did.
     ///
@@ -118,27 +80,13 @@ impl Reseal {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Open`] when a row does not open with its context; [`ErrorKind::Disabled`] when rows are under a
-    /// disabled key; [`ErrorKind::Denied`] when the role may not read, lock or update the rows; otherwise what the KMS or
+    /// [`ErrorKind::Open`](crate::ErrorKind::Open) when a row does not open with its context ([`Reseal::on_failure`] names it and can go on); [`ErrorKind::Disabled`](crate::ErrorKind::Disabled) when rows are under a
+    /// disabled key; [`ErrorKind::Denied`](crate::ErrorKind::Denied) when the role may not read, lock or update the rows; otherwise what the KMS or
     /// the database says. Batches that were committed stay.
     pub async fn run(&self, client: &mut Client, encryptor: &Encryptor) -> Result<u64, Error> {
-        let start = encryptor.elapsed();
         let (_, old) = self.keys(encryptor).await?;
         let total = self.counts(client, &old).await?.values().sum();
-        let mut done = 0;
-        // First around the rows that others hold, then waiting for those that are left.
-        for skip_locked in [true, false] {
-            loop {
-                let rows = self.batch(client, encryptor, skip_locked).await?;
-                if rows == 0 {
-                    break;
-                }
-                done += rows;
-                let elapsed = encryptor.elapsed().saturating_sub(start);
-                (self.progress)(&Progress { done, total, per_second: rate(done, elapsed) });
-            }
-        }
-        Ok(done)
+        self.job.drive(self, client, encryptor, total).await
     }
 
     /// Counts the rows that are still under each older key of the scope: empty is the proof that they may be retired.
@@ -158,36 +106,13 @@ impl Reseal {
         self.counts(client, &old).await
     }
 
-    /// One transaction: lock, open, seal, swap. Returns how many rows it changed.
-    async fn batch(
-        &self,
-        client: &mut Client,
-        encryptor: &Encryptor,
-        skip_locked: bool,
-    ) -> Result<u64, Error> {
-        let (active, old) = self.keys(encryptor).await?;
-        if old.is_empty() {
-            return Ok(0);
-        }
-        // The cache may still hold the key from before the rotation.
-        encryptor.expect_active(&self.scope, active);
-        let transaction = self.begin(client).await?;
-        let rows = self.lock_rows(&transaction, &old, skip_locked).await?;
-        if rows.is_empty() {
-            return Ok(0);
-        }
-        let resealed = self.reseal(encryptor, &rows).await?;
-        let swapped = self.swap(&transaction, &rows, &resealed).await?;
-        if swapped != rows.len() as u64 {
-            // The rows are locked, so nobody changed them: the update did not see what the select saw. Going on would
-            // find the same rows forever.
-            return Err(Error::new(
-                ErrorKind::Denied,
-                "fewer rows could be updated than were read; the role needs UPDATE and policies that allow it",
-            ));
-        }
-        transaction.commit().await.map_err(|e| cannot_reseal(&e))?;
-        Ok(swapped)
+    pub(crate) fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// Counts the rows under one key.
+    pub(crate) async fn count_under(&self, client: &mut Client, id: KeyId) -> Result<u64, Error> {
+        Ok(self.counts(client, &[id]).await?.values().sum())
     }
 
     /// The active key of the scope, and the older ones whose values can be opened.
@@ -198,21 +123,9 @@ impl Reseal {
         Ok((active, old.map(|k| k.id).collect()))
     }
 
-    async fn begin<'a>(&self, client: &'a mut Client) -> Result<Transaction<'a>, Error> {
-        let transaction = client.transaction().await.map_err(|e| cannot_reseal(&e))?;
-        for (name, value) in &self.settings {
-            transaction
-                .execute("SELECT pg_catalog.set_config($1, $2, true)", &[name, value])
-                .await
-                .map_err(|e| cannot_reseal(&e))?;
-        }
-        Ok(transaction)
-    }
-
     async fn counts(&self, client: &mut Client, old: &[KeyId]) -> Result<BTreeMap<KeyId, u64>, Error> {
-        let transaction = self.begin(client).await?;
-        let rows =
-            transaction.query(&self.column.count(), &[&bytes(old)]).await.map_err(|e| cannot_reseal(&e))?;
+        let transaction = self.job.begin(client).await?;
+        let rows = transaction.query(&self.column.count(), &[&bytes(old)]).await.map_err(|e| cannot(&e))?;
         rows.iter()
             .map(|row| Ok((KeyId::from_slice(row.get(0))?, u64::try_from(row.get::<_, i64>(1)).unwrap_or(0))))
             .collect()
@@ -222,11 +135,15 @@ impl Reseal {
         &self,
         transaction: &Transaction<'_>,
         old: &[KeyId],
-        skip_locked: bool,
+        walk: &Walk,
     ) -> Result<Vec<Locked>, Error> {
-        let query = self.column.batch(skip_locked);
-        let limit = i64::from(self.batch_size);
-        let rows = transaction.query(&query, &[&bytes(old), &limit]).await.map_err(|e| cannot_reseal(&e))?;
+        let key_type = column_type(transaction, self.column.table(), &self.key_column).await?;
+        let query = self.column.batch(walk.skip_locked, walk.after.is_some(), &key_type);
+        let limit = i64::from(self.job.batch_size);
+        let rows = transaction
+            .query(&query, &[&bytes(old), &limit, &walk.skipped, &walk.after])
+            .await
+            .map_err(|e| cannot(&e))?;
         rows.iter()
             .map(|row| {
                 let key: Option<String> = row.get(0);
@@ -237,16 +154,46 @@ impl Reseal {
             .collect()
     }
 
-    async fn reseal(&self, encryptor: &Encryptor, rows: &[Locked]) -> Result<Vec<Sealed>, Error> {
+    /// Opens the rows and seals them again; rows that fail and are to be left behind are not among the result.
+    async fn reseal(
+        &self,
+        encryptor: &Encryptor,
+        rows: Vec<Locked>,
+        walk: &mut Walk,
+    ) -> Result<(Vec<Locked>, Vec<Sealed>), Error> {
         let values: Vec<(Context, Sealed)> =
             rows.iter().map(|(key, sealed)| ((self.context)(key), sealed.clone())).collect();
-        let opened: Vec<Plaintext> = encryptor.open_many(&self.scope, &values).await?;
-        let plain: Vec<(Context, &[u8])> = values
-            .into_iter()
-            .map(|(context, _)| context)
-            .zip(opened.iter().map(|text| text.as_slice()))
-            .collect();
-        encryptor.seal_many(&self.scope, &plain).await
+        let (rows, contexts, opened) = match encryptor.open_many(&self.scope, &values).await {
+            Ok(opened) => (rows, values.into_iter().map(|(context, _)| context).collect(), opened),
+            // One of them fails: find out which.
+            Err(_) => self.open_each(encryptor, rows, values, walk).await?,
+        };
+        let contexts: Vec<Context> = contexts;
+        let plain: Vec<(Context, &[u8])> =
+            contexts.into_iter().zip(opened.iter().map(|text| text.as_slice())).collect();
+        let resealed = encryptor.seal_many(&self.scope, &plain).await?;
+        Ok((rows, resealed))
+    }
+
+    async fn open_each(
+        &self,
+        encryptor: &Encryptor,
+        rows: Vec<Locked>,
+        values: Vec<(Context, Sealed)>,
+        walk: &mut Walk,
+    ) -> Result<(Vec<Locked>, Vec<Context>, Vec<Plaintext>), Error> {
+        let (mut kept, mut contexts, mut opened) = (Vec::new(), Vec::new(), Vec::new());
+        for (row, (context, sealed)) in rows.into_iter().zip(values) {
+            match encryptor.open(&self.scope, &context, &sealed).await {
+                Ok(text) => {
+                    kept.push(row);
+                    contexts.push(context);
+                    opened.push(text);
+                }
+                Err(error) => self.job.failed(walk, &row.0, error)?,
+            }
+        }
+        Ok((kept, contexts, opened))
     }
 
     async fn swap(
@@ -255,40 +202,55 @@ impl Reseal {
         rows: &[Locked],
         resealed: &[Sealed],
     ) -> Result<u64, Error> {
-        let key_type = transaction
-            .query_opt(sql::COLUMN_TYPE, &[&self.column.table(), &self.key_column])
-            .await
-            .map_err(|e| cannot_reseal(&e))?;
-        let Some(key_type) = key_type else {
-            return Err(Error::invalid("there is no such table or key column"));
-        };
+        let key_type = column_type(transaction, self.column.table(), &self.key_column).await?;
         let keys: Vec<&str> = rows.iter().map(|(key, _)| key.as_str()).collect();
         let old: Vec<&[u8]> = rows.iter().map(|(_, sealed)| sealed.as_bytes()).collect();
         let new: Vec<&[u8]> = resealed.iter().map(Sealed::as_bytes).collect();
-        let update = self.column.swap(key_type.get(0));
-        transaction.execute(&update, &[&keys, &old, &new]).await.map_err(|e| cannot_reseal(&e))
+        let update = self.column.swap(&key_type);
+        transaction.execute(&update, &[&keys, &old, &new]).await.map_err(|e| cannot(&e))
+    }
+}
+
+impl Work for Reseal {
+    async fn batch(
+        &self,
+        client: &mut Client,
+        encryptor: &Encryptor,
+        walk: &mut Walk,
+    ) -> Result<Batch, Error> {
+        let (active, old) = self.keys(encryptor).await?;
+        if old.is_empty() {
+            return Ok(Batch::default());
+        }
+        // The cache may still hold the key from before the rotation.
+        encryptor.expect_active(&self.scope, active);
+        let transaction = self.job.begin(client).await?;
+        let rows = self.lock_rows(&transaction, &old, walk).await?;
+        let found = rows.len() as u64;
+        let Some((last, _)) = rows.last() else { return Ok(Batch::default()) };
+        let last = last.clone();
+        let (rows, resealed) = self.reseal(encryptor, rows, walk).await?;
+        let done = self.swap(&transaction, &rows, &resealed).await?;
+        if done != rows.len() as u64 {
+            // The rows are locked, so nobody changed them: the update did not see what the select saw.
+            return Err(not_updated());
+        }
+        transaction.commit().await.map_err(|e| cannot(&e))?;
+        walk.after = Some(last);
+        Ok(Batch { found, done })
     }
 }
 
 impl fmt::Debug for Reseal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the settings: they hold the claims of a session.
         f.debug_struct("Reseal")
             .field("table", &self.column.table())
             .field("scope", &self.scope)
-            .field("batch_size", &self.batch_size)
+            .field("job", &self.job)
             .finish_non_exhaustive()
     }
 }
 
 fn bytes(ids: &[KeyId]) -> Vec<&[u8]> {
     ids.iter().map(|id| id.as_bytes().as_slice()).collect()
-}
-
-fn rate(done: u64, elapsed: Duration) -> f64 {
-    if elapsed.is_zero() { 0.0 } else { done as f64 / elapsed.as_secs_f64() }
-}
-
-fn cannot_reseal(error: &tokio_postgres::Error) -> Error {
-    failed("cannot seal rows again", error)
 }

@@ -1,5 +1,9 @@
 //! The only place that puts names into SQL text. Values always travel as parameters.
 
+pub(crate) mod migrate;
+#[cfg(feature = "index")]
+pub(crate) mod reindex;
+
 use postgres_protocol::escape::escape_identifier;
 
 /// The tables of this crate: schema, table, and the index that allows one active key for each scope.
@@ -24,6 +28,27 @@ CREATE TABLE IF NOT EXISTS zk.data_keys (
 CREATE UNIQUE INDEX IF NOT EXISTS data_keys_one_active ON zk.data_keys (scope) WHERE state = 'active';
 REVOKE ALL ON zk.data_keys FROM PUBLIC;
 ";
+
+/// Where jobs are, which the rows of their tables do not say.
+pub(crate) const INSTALL_JOBS: &str = "
+SELECT pg_catalog.pg_advisory_xact_lock(8821372093744100771);
+CREATE SCHEMA IF NOT EXISTS zk;
+CREATE TABLE IF NOT EXISTS zk.jobs (
+    name       text        PRIMARY KEY CHECK (octet_length(name) BETWEEN 1 AND 200),
+    paused     boolean     NOT NULL DEFAULT false,
+    phase      text,
+    checkpoint text,
+    verified   bigint      NOT NULL DEFAULT 0,
+    updated_at timestamptz NOT NULL DEFAULT now()
+);
+REVOKE ALL ON zk.jobs FROM PUBLIC;
+";
+
+/// Gives a role what workers need on the table of jobs.
+pub(crate) fn grant_jobs(role: &str) -> String {
+    let role = escape_identifier(role);
+    format!("GRANT USAGE ON SCHEMA zk TO {role}; GRANT SELECT, INSERT, UPDATE ON zk.jobs TO {role}")
+}
 
 /// Gives a role what it needs on the key table.
 pub(crate) fn grant(role: &str, write: bool) -> String {
@@ -62,13 +87,13 @@ impl Column {
         )
     }
 
-    /// `$1`: the ids of old keys, `$2`: how many rows. Key as text and sealed value, locked.
-    pub(crate) fn batch(&self, skip_locked: bool) -> String {
+    /// `$1`: the ids of old keys, `$2`: how many rows, `$3`: keys to leave out, `$4`: the key to begin after, or NULL. Key
+    /// as text and sealed value, locked.
+    pub(crate) fn batch(&self, skip_locked: bool, after: bool, key_type: &str) -> String {
         let Self { table, key, sealed } = self;
-        let skip = if skip_locked { " SKIP LOCKED" } else { "" };
         format!(
-            "SELECT {key}::text, {sealed} FROM {table} WHERE pg_catalog.substr({sealed}, 2, 16) = ANY ($1) \
-             ORDER BY {key} LIMIT $2 FOR UPDATE{skip}"
+            "SELECT {key}::text, {sealed} FROM {table} WHERE pg_catalog.substr({sealed}, 2, 16) = ANY ($1) {}",
+            page(&format!("{table}.{key}"), key_type, after, skip_locked)
         )
     }
 
@@ -83,6 +108,16 @@ impl Column {
              WHERE target.{key} = swap.key::{key_type} AND target.{sealed} = swap.old"
         )
     }
+}
+
+/// What is left of a table after a key: at most `$2` rows, none of the keys `$3`, locked. `$4` is used only with `after`, so
+/// that the first page needs no comparison that an index does not serve. `key` is qualified with its table: alone it would
+/// mean the result's column of that name, which is its text, and `9` stands after `10` as text.
+pub(crate) fn page(key: &str, key_type: &str, after: bool, skip_locked: bool) -> String {
+    let after =
+        if after { format!("AND {key} > $4::text::{key_type}") } else { "AND $4::text IS NULL".to_owned() };
+    let skip = if skip_locked { " SKIP LOCKED" } else { "" };
+    format!("AND {key}::text <> ALL ($3) {after} ORDER BY {key} LIMIT $2 FOR UPDATE{skip}")
 }
 
 /// `$1`: quoted table, `$2`: column. The column's type, quoted by the catalog.
@@ -101,7 +136,7 @@ mod tests {
         assert!(grant(evil, true).ends_with(&format!("TO {quoted}")));
         let column = Column::new((evil, evil), evil, evil);
         assert_eq!(column.table(), format!("{quoted}.{quoted}"));
-        for text in [column.count(), column.batch(true), column.swap("uuid")] {
+        for text in [column.count(), column.batch(true, true, "uuid"), column.swap("uuid")] {
             assert_eq!(text.matches("DROP").count(), text.matches(quoted).count());
         }
     }

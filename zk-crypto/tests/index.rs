@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio_postgres::{Client, error::SqlState};
 use zk_crypto::{
     BlindIndex, Column, Encryptor, EncryptorConfig, ErrorKind, Hazard, IndexSpec, Indexer, MemoryKeyStore,
-    Normalizer, Scope, Sealed, testing::ManualClock,
+    Normalizer, Reindex, Scope, Sealed, testing::ManualClock,
 };
 use zk_kms::LocalKms;
 
@@ -101,6 +101,45 @@ async fn unique_holds_at_every_moment_of_a_rotation() {
     }
 }
 
+/// The job gives rows their tokens while the application writes and duplicates are tried; killed, and finished by another.
+#[tokio::test(flavor = "multi_thread")]
+async fn reindexing_keeps_search_and_unique() {
+    let world = World::new().await;
+    let index = world.unique().await;
+    let key_scope = index.key_scope(&world.scope).unwrap();
+    let before = index.indexer(&world.encryptor, &world.scope).await.unwrap();
+    for id in 0..60 {
+        world.insert(&before, id, &format!("{id}@example.org")).await.unwrap();
+    }
+    let old = world.encryptor.active_key(&key_scope).await.unwrap();
+    world.encryptor.rotate_key(&key_scope).await.unwrap();
+    let during = index.indexer(&world.encryptor, &world.scope).await.unwrap();
+    let columns = ["email_odd", "email_even"];
+    let job = Reindex::unique(("public", "people"), "id", "email", columns, &index, world.scope.clone())
+        .batch_size(7);
+    for millis in [0, 3, 6] {
+        let mut client = world.database.connect().await.unwrap();
+        let run = job.run(&mut client, &world.encryptor);
+        drop(tokio::time::timeout(Duration::from_millis(millis), run).await);
+        for id in [0, 30, 59] {
+            let email = format!("{id}@EXAMPLE.org");
+            assert_eq!(world.find(&during, &email).await, 1, "{email}");
+            assert!(world.insert(&during, 1000, &email).await.is_err(), "{email}");
+        }
+    }
+    let mut client = world.database.connect().await.unwrap();
+    job.run(&mut client, &world.encryptor).await.unwrap();
+    assert_eq!(job.remaining(&mut client, &world.encryptor).await.unwrap(), 0);
+    assert_eq!(job.run(&mut client, &world.encryptor).await.unwrap(), 0, "nothing is done twice");
+    world.encryptor.destroy_key(old).await.unwrap();
+    client.batch_execute("UPDATE people SET email_odd = NULL").await.unwrap();
+    let after = index.indexer(&world.encryptor, &world.scope).await.unwrap();
+    for id in 0..60 {
+        assert_eq!(world.find(&after, &format!("{id}@example.org")).await, 1);
+        assert!(world.insert(&after, 1000, &format!("{id}@example.org")).await.is_err());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn pieces_are_found_during_rotation() {
     let world = World::new().await;
@@ -191,7 +230,7 @@ struct World {
     clock: Arc<ManualClock>,
     scope: Scope,
     client: Client,
-    _database: testkit::Database,
+    database: testkit::Database,
 }
 
 impl World {
@@ -215,7 +254,7 @@ impl World {
             )
             .await
             .unwrap();
-        Self { encryptor, clock, scope, client, _database: database }
+        Self { encryptor, clock, scope, client, database }
     }
 
     async fn unique(&self) -> BlindIndex {

@@ -12,7 +12,8 @@ use std::{
 
 use tokio_postgres::Client;
 use zk_crypto::{
-    Context, Encryptor, EncryptorConfig, ErrorKind, KeyId, MemoryKeyStore, Reseal, Scope, Sealed,
+    AfterFailure, Context, Encryptor, EncryptorConfig, ErrorKind, KeyId, MemoryKeyStore, Reseal, Scope,
+    Sealed,
 };
 use zk_kms::LocalKms;
 
@@ -165,6 +166,60 @@ async fn a_foreign_value_stops_the_job_and_says_little() {
     let mut client = world.client().await;
     let error = world.job().run(&mut client, &world.encryptor).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Open);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_row_is_named_and_left_behind() {
+    let world = World::new(30).await;
+    let client = world.client().await;
+    let swap =
+        "UPDATE \"Weird \"\"t\" SET ssn = (SELECT ssn FROM \"Weird \"\"t\" WHERE id = 1) WHERE id IN (7, 12)";
+    client.execute(swap, &[]).await.unwrap();
+    let old = world.encryptor.active_key(&world.scope).await.unwrap();
+    world.encryptor.rotate_key(&world.scope).await.unwrap();
+    let (named, skipped) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicU64::new(0)));
+    let job = world
+        .job()
+        .batch_size(4)
+        .on_failure({
+            let named = named.clone();
+            move |row, error| {
+                named.lock().unwrap().push((row.to_owned(), error.kind()));
+                AfterFailure::Skip
+            }
+        })
+        .progress({
+            let skipped = skipped.clone();
+            move |progress| skipped.store(progress.skipped, SeqCst)
+        });
+    let mut client = world.client().await;
+    assert_eq!(job.run(&mut client, &world.encryptor).await.unwrap(), 28);
+    let expected = ["7", "12"].map(|row| (row.to_owned(), ErrorKind::Open));
+    assert_eq!((&*named.lock().unwrap(), skipped.load(SeqCst)), (&expected.to_vec(), 2));
+    assert_eq!(job.remaining(&mut client, &world.encryptor).await.unwrap(), [(old, 2)].into());
+}
+
+/// When the KMS is away every row fails, and none of them is broken.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_is_not_a_broken_row() {
+    let world = World::new(3).await;
+    let old = world.encryptor.active_key(&world.scope).await.unwrap();
+    world.encryptor.rotate_key(&world.scope).await.unwrap();
+    let other_kms = Arc::new(LocalKms::ephemeral("test").unwrap());
+    let asked = Arc::new(AtomicU64::new(0));
+    let job = world.job().on_failure({
+        let asked = asked.clone();
+        move |_, _| {
+            asked.fetch_add(1, SeqCst);
+            AfterFailure::Skip
+        }
+    });
+    let away = Encryptor::new(other_kms, world.store.clone(), EncryptorConfig::default()).unwrap();
+    let mut client = world.client().await;
+    let error = job.run(&mut client, &away).await.unwrap_err();
+    assert_ne!(error.kind(), ErrorKind::Open);
+    assert_eq!(asked.load(SeqCst), 0, "no row is blamed");
+    assert_eq!(job.remaining(&mut client, &world.encryptor).await.unwrap(), [(old, 3)].into());
 }
 
 #[tokio::test(flavor = "multi_thread")]

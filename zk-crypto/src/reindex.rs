@@ -1,0 +1,213 @@
+//! The job that gives rows their tokens: for a new index, and after its key was rotated.
+
+use std::fmt;
+
+use tokio_postgres::{Client, Transaction};
+use zeroize::Zeroizing;
+
+use crate::{
+    BlindIndex, Context, Encryptor, Error, Indexer, Scope, Sealed, Token,
+    job::{Batch, Job, RowContext, Walk, Work, cannot, column_type, job_methods, not_updated},
+    sql,
+};
+
+type Parts = Box<dyn Fn(&[u8]) -> Option<Vec<Zeroizing<String>>> + Send + Sync>;
+
+/// Computes the tokens of rows that have none under the active key of a blind index, while the application runs.
+///
+/// It works like [`Reseal`](crate::Reseal): in batches, by many workers, stopped and run again at will, because each token
+/// names its version. For a unique index it fills the column of the active version and leaves the other one alone.
+///
+/// Rows written by a process that has not noticed the rotation appear behind the job: run it again after
+/// [`EncryptorConfig::max_age`](crate::EncryptorConfig::max_age). When [`Reindex::remaining`] is 0, the former key may be
+/// destroyed, if every row of the scope is visible to the session. A table with rows of several scopes needs row-level
+/// security and [`Reindex::settings`] that show one of them.
+///
+/// It does not do indexes of prefixes and n-grams.
+///
+/// ```no_run
+/// use zk_crypto::{BlindIndex, Encryptor, Reindex, Scope};
+///
+/// # async fn f(client: &mut tokio_postgres::Client, encryptor: &Encryptor, email: &BlindIndex)
+/// # -> Result<(), zk_crypto::Error> {
+/// let scope = Scope::tenant("7f9c")?;
+/// encryptor.rotate_key(&email.key_scope(&scope)?).await?;
+/// let job = Reindex::unique(("public", "customers"), "id", "email", ["email_odd", "email_even"], email, scope);
+/// job.run(client, encryptor).await?;
+/// assert_eq!(job.remaining(client, encryptor).await?, 0);
+/// # Ok(()) }
+/// ```
+pub struct Reindex {
+    odd: sql::reindex::Tokens,
+    even: sql::reindex::Tokens,
+    key_column: String,
+    index: BlindIndex,
+    scope: Scope,
+    context: RowContext,
+    parts: Parts,
+    job: Job,
+}
+
+impl Reindex {
+    /// Names the table as schema and table, its key column, the sealed column, the column of tokens, the index, and the
+    /// scope of the values.
+    ///
+    /// The context of a row is that of a [`Column`](crate::Column) until [`Reindex::context`] says otherwise, and the value
+    /// is what opens, as text.
+    #[must_use]
+    pub fn filter(
+        table: (&str, &str),
+        key_column: &str,
+        sealed_column: &str,
+        token_column: &str,
+        index: &BlindIndex,
+        scope: Scope,
+    ) -> Self {
+        Self::unique(table, key_column, sealed_column, [token_column; 2], index, scope)
+    }
+
+    /// As [`Reindex::filter`], with the two columns of a unique index: for odd and for even versions.
+    #[must_use]
+    pub fn unique(
+        table: (&str, &str),
+        key_column: &str,
+        sealed_column: &str,
+        [odd, even]: [&str; 2],
+        index: &BlindIndex,
+        scope: Scope,
+    ) -> Self {
+        let tokens = |column| sql::reindex::Tokens::new(table, key_column, sealed_column, column);
+        let place = Context::column(format!("{}.{}", table.0, table.1), sealed_column).tenant(scope.as_str());
+        Self {
+            odd: tokens(odd),
+            even: tokens(even),
+            key_column: key_column.to_owned(),
+            index: index.clone(),
+            scope,
+            context: Box::new(move |row| place.clone().row(row)),
+            parts: Box::new(|opened| {
+                Some(vec![Zeroizing::new(std::str::from_utf8(opened).ok()?.to_owned())])
+            }),
+            job: Job::default(),
+        }
+    }
+
+    /// Says which context the application seals a row with, from the row's key as text.
+    #[must_use]
+    pub fn context(self, context: impl Fn(&str) -> Context + Send + Sync + 'static) -> Self {
+        Self { context: Box::new(context), ..self }
+    }
+
+    /// Says which parts of an opened value are indexed; `None` for a value that cannot be.
+    #[must_use]
+    pub fn parts(
+        self,
+        parts: impl Fn(&[u8]) -> Option<Vec<Zeroizing<String>>> + Send + Sync + 'static,
+    ) -> Self {
+        Self { parts: Box::new(parts), ..self }
+    }
+
+    job_methods!(job);
+
+    /// Gives every row its token under the active key of the index, and returns how many this run did.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reseal::run`](crate::Reseal::run); [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when a value cannot be
+    /// indexed; [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) when a token stands twice in a UNIQUE column.
+    pub async fn run(&self, client: &mut Client, encryptor: &Encryptor) -> Result<u64, Error> {
+        let total = self.remaining(client, encryptor).await?;
+        self.job.drive(self, client, encryptor, total).await
+    }
+
+    /// Counts the rows that this session can see without a token under the active key.
+    ///
+    /// # Errors
+    ///
+    /// What the key store or the database says.
+    pub async fn remaining(&self, client: &mut Client, encryptor: &Encryptor) -> Result<u64, Error> {
+        let indexer = self.index.indexer(encryptor, &self.scope).await?;
+        let transaction = self.job.begin(client).await?;
+        let version = indexer.version().to_be_bytes();
+        let row = transaction.query_one(&self.tokens(&indexer).count(), &[&version.as_slice()]).await;
+        Ok(u64::try_from(row.map_err(|e| cannot(&e))?.get::<_, i64>(0)).unwrap_or(0))
+    }
+
+    fn tokens(&self, indexer: &Indexer) -> &sql::reindex::Tokens {
+        if indexer.version() % 2 == 1 { &self.odd } else { &self.even }
+    }
+
+    async fn token(
+        &self,
+        encryptor: &Encryptor,
+        indexer: &Indexer,
+        row: &str,
+        sealed: &Sealed,
+    ) -> Result<Token, Error> {
+        let opened = encryptor.open(&self.scope, &(self.context)(row), sealed).await?;
+        let parts = (self.parts)(&opened).ok_or_else(|| Error::invalid("a value cannot be indexed"))?;
+        indexer.token(&parts.iter().map(|part| part.as_str()).collect::<Vec<_>>())
+    }
+
+    async fn lock_rows(
+        &self,
+        transaction: &Transaction<'_>,
+        indexer: &Indexer,
+        key_type: &str,
+        walk: &Walk,
+    ) -> Result<Vec<(String, Sealed)>, Error> {
+        let sql = self.tokens(indexer).batch(key_type, walk.after.is_some(), walk.skip_locked);
+        let (version, limit) = (indexer.version().to_be_bytes(), i64::from(self.job.batch_size));
+        let rows = transaction
+            .query(&sql, &[&version.as_slice(), &limit, &walk.skipped, &walk.after])
+            .await
+            .map_err(|e| cannot(&e))?;
+        rows.iter().map(|row| Ok((row.get(0), Sealed::parse(row.get(1))?))).collect()
+    }
+}
+
+impl Work for Reindex {
+    async fn batch(
+        &self,
+        client: &mut Client,
+        encryptor: &Encryptor,
+        walk: &mut Walk,
+    ) -> Result<Batch, Error> {
+        // Asked for each time, so that a rotation meanwhile is noticed.
+        let indexer = self.index.indexer(encryptor, &self.scope).await?;
+        let tokens = self.tokens(&indexer);
+        let transaction = self.job.begin(client).await?;
+        let key_type = column_type(&transaction, tokens.table(), &self.key_column).await?;
+        let rows = self.lock_rows(&transaction, &indexer, &key_type, walk).await?;
+        let Some((last, _)) = rows.last() else { return Ok(Batch::default()) };
+        let (mut keys, mut old, mut new) = (Vec::new(), Vec::new(), Vec::new());
+        for (key, sealed) in &rows {
+            match self.token(encryptor, &indexer, key, sealed).await {
+                Ok(token) => {
+                    keys.push(key.as_str());
+                    old.push(sealed.as_bytes());
+                    new.push(token);
+                }
+                Err(error) => self.job.failed(walk, key, error)?,
+            }
+        }
+        let done = transaction.execute(&tokens.set(&key_type), &[&keys, &old, &new]).await;
+        let done = done.map_err(|e| cannot(&e))?;
+        if done != keys.len() as u64 {
+            return Err(not_updated());
+        }
+        transaction.commit().await.map_err(|e| cannot(&e))?;
+        walk.after = Some(last.clone());
+        Ok(Batch { found: rows.len() as u64, done })
+    }
+}
+
+impl fmt::Debug for Reindex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reindex")
+            .field("table", &self.odd.table())
+            .field("index", &self.index)
+            .field("scope", &self.scope)
+            .finish_non_exhaustive()
+    }
+}
