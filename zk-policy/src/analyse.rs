@@ -53,6 +53,8 @@ pub struct Cell {
 pub struct Permission {
     /// The command.
     pub command: Command,
+    /// Whether something else is seen in place of the values.
+    pub masked: bool,
     /// Which rows.
     pub reach: Reach,
     /// For [`Reach::Some`], the condition in the words of the policy.
@@ -64,9 +66,11 @@ pub struct Permission {
 #[serde(rename_all = "lowercase")]
 #[expect(clippy::exhaustive_enums, reason = "a yes or a no that reads at the call")]
 pub enum Reach {
+    /// All rows of all tenants, for a persona.
+    Across,
     /// All rows of the tenant; all rows of a shared table.
     All,
-    /// Of those, the ones that a condition admits.
+    /// Of those, the ones that a condition admits; for a persona, of all tenants'.
     Some,
 }
 
@@ -92,16 +96,22 @@ fn cell(table: &TablePolicy, role: &str, column: &str) -> Cell {
     for command in Command::ALL {
         let Some(right) = table.rights.get(&(role.to_owned(), command)) else { continue };
         if command == Command::Delete || right.columns.contains(column) {
-            let reach = reach(right);
+            let reach = reach(right, table.across.contains(role));
             let condition = (reach == Reach::Some).then(|| words::condition(right));
-            cell.commands.push(Permission { command, reach, condition });
+            let masked =
+                command == Command::Select && table.masks.contains_key(&(role.to_owned(), column.to_owned()));
+            cell.commands.push(Permission { command, masked, reach, condition });
         }
     }
     cell
 }
 
-fn reach(right: &Right) -> Reach {
-    if right.deny.is_empty() && right.allow.contains(&Predicate::Always) { Reach::All } else { Reach::Some }
+fn reach(right: &Right, across: bool) -> Reach {
+    match right.deny.is_empty() && right.allow.contains(&Predicate::Always) {
+        true if across => Reach::Across,
+        true => Reach::All,
+        false => Reach::Some,
+    }
 }
 
 impl AccessMatrix {
@@ -117,8 +127,8 @@ impl AccessMatrix {
 }
 
 impl fmt::Display for AccessMatrix {
-    /// Writes a table of text: `S`elect, `I`nsert, `U`pdate, `D`elete; in lower case where a condition decides which
-    /// rows.
+    /// Writes a table of text: `S`elect, `M`asked, `I`nsert, `U`pdate, `D`elete; in lower case where a condition decides
+    /// which rows, with `!` where it is the rows of all tenants.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let label = |r: &MatrixRow| format!("{}{}", r.column, if r.critical { " (sealed)" } else { "" });
         let first = self.rows.iter().map(|r| label(r).chars().count() + 2).max().unwrap_or(0).max(12);
@@ -142,7 +152,8 @@ impl fmt::Display for AccessMatrix {
         }
         write!(
             f,
-            "S select, I insert, U update, D delete, · nothing; lower case: a condition decides which rows"
+            "S select, M select masked, I insert, U update, D delete, · nothing; lower case: a condition decides which \
+             rows; !: of all tenants"
         )
     }
 }
@@ -152,12 +163,16 @@ impl fmt::Display for Cell {
         if self.commands.is_empty() {
             return f.write_str("·");
         }
-        for Permission { command, reach, .. } in &self.commands {
+        for Permission { command, reach, masked, .. } in &self.commands {
             let keyword = match reach {
-                Reach::All => sql::command_keyword(*command),
+                _ if *masked => "M",
+                Reach::All | Reach::Across => sql::command_keyword(*command),
                 Reach::Some => command.name(),
             };
-            f.write_str(keyword.get(..1).unwrap_or(""))?;
+            let letter = keyword.get(..1).unwrap_or("");
+            let letter = if *reach == Reach::Some { letter.to_lowercase() } else { letter.to_owned() };
+            f.write_str(&letter)?;
+            f.write_str(if *reach == Reach::Across { "!" } else { "" })?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::{AccessMatrix, MatrixRow, Permission};
+use super::{AccessMatrix, MatrixRow, Permission, Reach};
 use crate::document::Command;
 
 const STYLE: &str = "
@@ -92,7 +92,9 @@ fn write_cells(
         page.push_str("<td>");
         let mut separator = "";
         for permission in cell.commands.iter().filter(&wanted) {
-            let word = word(permission.command);
+            let mut word = word(permission.command).to_owned();
+            word.push_str(if permission.masked { " (masked)" } else { "" });
+            word.push_str(if permission.reach == Reach::Across { " (of all tenants)" } else { "" });
             match &permission.condition {
                 None => write!(page, "{separator}<span class=\"all\">{word}</span>")?,
                 Some(condition) => write!(
