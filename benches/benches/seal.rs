@@ -83,9 +83,7 @@ fn scaling(ours: &Ours) {
         "Two threads, 64 bytes",
         &[
             ("REF: AES-256-GCM of aws-lc-rs by hand", &|| drop(black_box(by_hand(&key, &text)))),
-            ("zk-crypto, Sealer::seal", &|| {
-                drop(black_box(ours.sealer.seal(&ours.context, &text).unwrap()))
-            }),
+            ("zk-crypto, Sealer::seal", &|| drop(black_box(ours.sealer.seal(&ours.context, &text).unwrap()))),
             ("zk-crypto, Encryptor::seal", &|| {
                 drop(black_box(now(ours.encryptor.seal(&ours.scope, &ours.context, &text)).unwrap()));
             }),

@@ -1,0 +1,74 @@
+//! How long does it take to check, plan and apply a policy of 1,000 tables and 5 roles? `cargo bench -p benches --bench plan`
+
+use std::time::Instant;
+
+use testkit::{Cluster, ClusterConfig};
+use tokio::runtime::Runtime;
+use zk_policy::pg::{self, ApplyConfig};
+use zk_policy::{Consent, Document, check};
+
+const TABLES: usize = 1000;
+
+fn main() {
+    let runtime = Runtime::new().expect("a runtime");
+    runtime.block_on(measure());
+}
+
+async fn measure() {
+    // A transaction that changes a thousand tables locks each of them.
+    let mut config = ClusterConfig::for_benchmarks();
+    config.settings.push(("max_locks_per_transaction".to_owned(), "4096".to_owned()));
+    let cluster = Cluster::start(config).expect("a server");
+    let database = cluster.database().await.expect("a database");
+    let mut owner = database.connect().await.expect("the superuser");
+    let mut tables = String::new();
+    let mut text = String::from("policy big\nclaim tenant: uuid\nclaim user: uuid\n");
+    for role in 0..5 {
+        text.push_str(&format!("role r{role}\n"));
+    }
+    for table in 0..TABLES {
+        tables.push_str(&format!(
+            "CREATE TABLE t{table} (id int8 PRIMARY KEY, tenant_id uuid NOT NULL, owner_id uuid, a text, b text, c int8, ssn bytea);"
+        ));
+        text.push_str(&format!("table t{table} {{ tenant tenant_id = claim.tenant critical ssn\n"));
+        for role in 0..5 {
+            text.push_str(&format!(
+                "allow r{role} select, insert, update where owner_id = claim.user or c > {role}\ncolumns r{role} select all except a\n"
+            ));
+        }
+        text.push_str("}\n");
+    }
+    owner.batch_execute(&tables).await.expect("tables");
+
+    println!("\n### {TABLES} tables, 5 roles\n\n| | time |\n|---|---:|");
+    let document = timed("parse", || Document::parse(&text).expect("it parses"));
+    let start = Instant::now();
+    let schema = pg::read_schema(&mut owner).await.expect("a schema");
+    print("read the schema", start);
+    let policy = timed("check", || check(&document, &schema).expect("it checks"));
+    let start = Instant::now();
+    let plan = pg::plan(&mut owner, &policy).await.expect("a plan");
+    print(&format!("first plan ({} steps)", plan.steps.len()), start);
+    let start = Instant::now();
+    pg::apply(&mut owner, plan.accept(Consent::Widening).expect("accepted"), &ApplyConfig::default())
+        .await
+        .expect("applied");
+    print("apply, verified", start);
+    let start = Instant::now();
+    assert!(pg::plan(&mut owner, &policy).await.expect("a plan").is_empty());
+    print("plan again, empty", start);
+    let resident = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let resident = resident.lines().find(|l| l.starts_with("VmHWM")).unwrap_or("VmHWM: unknown");
+    println!("\nPeak resident memory: {}", resident.trim_start_matches("VmHWM:").trim());
+}
+
+fn timed<R>(what: &str, run: impl FnOnce() -> R) -> R {
+    let start = Instant::now();
+    let result = run();
+    print(what, start);
+    result
+}
+
+fn print(what: &str, start: Instant) {
+    println!("| {what} | {:.0} ms |", start.elapsed().as_secs_f64() * 1e3);
+}
