@@ -60,6 +60,7 @@ mod document;
 mod eval;
 mod filter;
 mod ir;
+mod lint;
 mod mask;
 #[cfg(feature = "postgres")]
 pub mod pg;
@@ -83,6 +84,7 @@ pub use document::{
 pub use eval::{Decision, Denial, Guard, Reason, Related, Row};
 pub use filter::Filter;
 pub use ir::{Policy, Step as ForeignStep};
+pub use lint::{Finding, Fix, LintCode, Severity};
 pub use mask::Mask;
 pub use plan::{Accepted, Access, Consent, Effect as AccessEffect, NotAccepted, Plan, Step};
 pub use schema::{Column, ColumnType, ForeignKey, QualifiedName, Schema, TableShape};

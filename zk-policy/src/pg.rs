@@ -16,6 +16,7 @@
 
 mod apply;
 mod error;
+mod lint;
 mod read;
 mod session;
 mod signed;
@@ -24,6 +25,7 @@ use tokio_postgres::{Client, IsolationLevel, SimpleQueryMessage};
 
 pub use apply::{Applied, ApplyConfig, apply};
 pub use error::{Error, ErrorKind};
+pub use lint::lint;
 pub use read::read_schema;
 pub use session::SignedSession;
 pub use signed::{ClaimKey, add_claim_key, install_signing, remove_claim_key};
@@ -58,7 +60,8 @@ pub async fn plan(client: &mut Client, policy: &Policy) -> Result<Plan, Error> {
     Ok(Plan::new(&policy.name, &wanted, settled, &catalog))
 }
 
-async fn check_version(client: &Client) -> Result<(), Error> {
+/// The server's version, as `server_version_num` counts, if it is not too old.
+async fn check_version(client: &Client) -> Result<i32, Error> {
     // SHOW cannot be shadowed by a function that somebody put on the search path.
     let messages = client.simple_query("SHOW server_version_num").await?;
     let version = messages.iter().find_map(|message| match message {
@@ -66,7 +69,7 @@ async fn check_version(client: &Client) -> Result<(), Error> {
         _ => None,
     });
     match version {
-        Some(version) if version >= OLDEST_SERVER => Ok(()),
+        Some(version) if version >= OLDEST_SERVER => Ok(version),
         version => Err(Error::too_old(version.unwrap_or_default())),
     }
 }

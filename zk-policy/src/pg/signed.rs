@@ -11,6 +11,13 @@ use super::{Error, ErrorKind};
 /// The block of SHA-256, in bytes.
 const BLOCK: usize = 64;
 
+const SCRIPT: &str = include_str!("signed.sql");
+
+/// Whether this is the body of the function that [`install_signing`] makes.
+pub(super) fn is_installed_body(body: &str) -> bool {
+    SCRIPT.split("$$").nth(1) == Some(body)
+}
+
 /// A key that signs claims: known to a service and to the database, and to nobody who only runs SQL.
 ///
 /// ```
@@ -92,7 +99,7 @@ impl ClaimKey {
 /// # Errors
 /// [`ErrorKind::Denied`] without CREATE on the database; those of the connection.
 pub async fn install_signing(client: &Client) -> Result<(), Error> {
-    Ok(client.batch_execute(include_str!("signed.sql")).await?)
+    Ok(client.batch_execute(SCRIPT).await?)
 }
 
 /// Lets sessions that are signed with `key` in. The key travels as a parameter, so that no statement text holds it.
