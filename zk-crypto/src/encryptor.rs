@@ -84,7 +84,8 @@ impl Encryptor {
                 return open(&entry.key, scope, context, sealed);
             }
         }
-        open(&Box::pin(self.opener(scope, sealed)).await?.key, scope, context, sealed)
+        let entry = Box::pin(self.opener(scope, sealed.key_id(), sealed.as_bytes().len())).await?;
+        open(&entry.key, scope, context, sealed)
     }
 
     /// Seals many values of one scope, in their order.
@@ -124,7 +125,7 @@ impl Encryptor {
             let entry = match entries.get(&sealed.key_id()) {
                 Some(entry) => Arc::clone(entry),
                 None => {
-                    let entry = self.opener(scope, sealed).await?;
+                    let entry = self.opener(scope, sealed.key_id(), sealed.as_bytes().len()).await?;
                     entries.insert(sealed.key_id(), Arc::clone(&entry));
                     entry
                 }
@@ -156,9 +157,8 @@ impl Encryptor {
         Ok(Sealer::new(entry, self.config.suite, Arc::clone(&self.config.clock)))
     }
 
-    /// The key of a sealed value, counted as one use.
-    async fn opener(&self, scope: &Scope, sealed: &Sealed) -> Result<Arc<Entry>, Error> {
-        let id = sealed.key_id();
+    /// The key that an id names, counted as used once, for `len` bytes.
+    pub(crate) async fn opener(&self, scope: &Scope, id: KeyId, len: usize) -> Result<Arc<Entry>, Error> {
         let now = self.config.clock.elapsed();
         let entry = self
             .cache
@@ -171,7 +171,7 @@ impl Encryptor {
                 self.unwrap(&record).await
             })
             .await?;
-        entry.take(sealed.as_bytes().len(), now);
+        entry.take(len, now);
         Ok(entry)
     }
 

@@ -39,6 +39,7 @@
 //! | `index` | `BlindIndex`: tokens by which a database searches a sealed column |
 //! | `postgres` | `PostgresKeyStore`, [`Sealed`] as a query parameter, and jobs: `Migration`, `Reseal`, `Reindex` |
 //! | `serde` | [`Sealed`] in serde formats, and `Json` values |
+//! | `tokio` | `AsyncStreamReader` and `AsyncStreamWriter` in [`stream`] |
 //! | `testing` | `testing`: the laws of key stores, and a clock that tests move |
 //!
 //! # Limits
@@ -80,6 +81,7 @@ mod sealed;
 mod shard;
 #[cfg(feature = "postgres")]
 mod sql;
+pub mod stream;
 mod suite;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -10,12 +10,14 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
+use zeroize::Zeroizing;
 use zk_kms::DataKey;
 
 use crate::{
     Error, ErrorKind, KeyId, Scope, Suite,
     fork::Process,
     nonce::fresh,
+    sealed::derive,
     shard::Sharded,
     suite::{Ciphers, Gcm, PREFIX},
 };
@@ -35,6 +37,8 @@ pub(crate) struct OpenedKey {
     pub(crate) ciphers: Ciphers,
     /// What the associated data of every value begins with, for each suite.
     bindings: [Box<[u8]>; 2],
+    /// SPEC.md, section 11: what the keys of streams are derived from.
+    pub(crate) stream: Zeroizing<[u8; 32]>,
     /// For sealing: the prefix of each group of threads.
     prefixes: Sharded<ArcSwapOption<Prefix>>,
     /// For opening: prefixes seen before, each in the place its first byte says.
@@ -63,6 +67,8 @@ impl OpenedKey {
     pub(crate) fn new(scope: Scope, key: &DataKey) -> Result<Self, Error> {
         let ciphers = Ciphers::new(key)?;
         let id = KeyId::of(key)?;
+        let mut stream = Zeroizing::new([0; 32]);
+        derive(key, &[b"stream"], &mut *stream)?;
         let binding = |suite: Suite| {
             let mut binding = vec![suite as u8];
             binding.extend_from_slice(id.as_bytes());
@@ -75,6 +81,7 @@ impl OpenedKey {
             scope,
             ciphers,
             bindings,
+            stream,
             prefixes: Sharded::default(),
             known: Default::default(),
             #[cfg(feature = "index")]

