@@ -33,7 +33,8 @@
 //!
 //! # Limits
 //! `VALID UNTIL` stops new logins, not open sessions: those end when a lease is revoked, which `Issuer::reap`
-//! does for leases that ran out. Whoever runs as the same operating-system user as a service, or as root, can read its
+//! does for leases that ran out. A login that owns code when it is revoked is closed and stays until somebody has
+//! read that code. Whoever runs as the same operating-system user as a service, or as root, can read its
 //! environment in `/proc/<pid>/environ`. Not yet in this version: reconciliation, audit, secret stores, other clouds.
 //!
 //! `zk` is the platform's prefix; nothing here has to do with zero-knowledge proofs.

@@ -92,7 +92,7 @@ async fn other_tenants_and_columns(deployment: &Deployment) -> Result<()> {
         ("an agent becomes keeper", "SET ROLE crm_keeper"),
         ("an agent switches row-level security off", "ALTER TABLE customers DISABLE ROW LEVEL SECURITY"),
         ("an agent reads the leases", "SELECT * FROM zk.leases"),
-        ("an agent reads the wrapped keys", "SELECT * FROM zk.data_keys"),
+        ("the role of agents reads the wrapped keys", "SELECT * FROM zk.data_keys"),
     ] {
         refused(attempt, agent.attempt(sql).await?.map(affected), "42501")?;
     }
