@@ -38,6 +38,7 @@
 //! | `aws-lc` | nothing: the same bytes come several times faster from AWS-LC, a C library |
 //! | `index` | `BlindIndex`: tokens by which a database searches a sealed column |
 //! | `postgres` | `PostgresKeyStore`, [`Sealed`] as a query parameter, and jobs: `Migration`, `Reseal`, `Reindex` |
+//! | `recipient` | `WriteOnly` and `RecipientKey`: sealing for public keys (HPKE with X25519 and X-Wing) |
 //! | `serde` | [`Sealed`] in serde formats, and `Json` values |
 //! | `tokio` | `AsyncStreamReader` and `AsyncStreamWriter` in [`stream`] |
 //! | `testing` | `testing`: the laws of key stores, and a clock that tests move |
@@ -70,6 +71,8 @@ mod migrate;
 mod nonce;
 mod open;
 mod opened;
+#[cfg(feature = "recipient")]
+mod recipient;
 #[cfg(all(feature = "postgres", feature = "index"))]
 mod reindex;
 #[cfg(feature = "postgres")]
@@ -104,6 +107,8 @@ pub use keystore::{KeyRecord, KeyState, KeyStore, MemoryKeyStore};
 #[cfg(feature = "postgres")]
 pub use migrate::Migration;
 pub use open::Plaintext;
+#[cfg(feature = "recipient")]
+pub use recipient::{Kem, MAX_RECIPIENTS, Portable, Recipient, RecipientKey, WriteOnly};
 #[cfg(all(feature = "postgres", feature = "index"))]
 pub use reindex::Reindex;
 #[cfg(feature = "postgres")]

@@ -15,9 +15,11 @@ import struct
 import sys
 import unicodedata
 
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -212,6 +214,43 @@ def index_vectors():
     yield vector("slow", ["078-05-1120"], kind=("unique",), bits=256, parts=("digits",), slow=[8192, 2])
 
 
+HPKE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
+INFO = b"zk-crypto v1 portable"
+SCOPE, PLACE, TEXT = "tenant:7f9c", {"table": "public.customers", "column": "ssn", "row": "42"}, b"078-05-1120"
+
+
+def body_key(file_key, header):
+    """Section 12."""
+    return derive(file_key, b"portable" + header, 32)
+
+
+def portable_vector():
+    """Made anew by each `write`: HPKE draws random bytes. `check` opens what is there."""
+    privates = [bytes(range(i, i + 32)) for i in (1, 2)]
+    file_key = bytes(range(50, 82))
+    header = b"ZKP\1" + bytes([len(privates)])
+    for private in privates:
+        public = X25519PrivateKey.from_private_bytes(private).public_key()
+        name = hashlib.sha256(b"zk-crypto v1 recipient" + b"\1" + public.public_bytes_raw()).digest()[:16]
+        wrapped = HPKE.encrypt(file_key, public, INFO)
+        header += b"\1" + name + struct.pack(">H", len(wrapped)) + wrapped
+    body = seal(1, body_key(file_key, header), bytes(range(24)), SCOPE, PLACE, TEXT)
+    return {"private": [private.hex() for private in privates], "scope": SCOPE, "context": PLACE,
+            "plaintext": TEXT.hex(), "portable": (header + body).hex()}
+
+
+def check_portable(vector):
+    portable = bytes.fromhex(vector["portable"])
+    assert portable[:5] == b"ZKP\1" + bytes([len(vector["private"])])
+    size = 1 + 16 + 2 + 32 + 48
+    header = portable[:5 + len(vector["private"]) * size]
+    for i, private in enumerate(vector["private"]):
+        wrapped = header[5 + i * size:][19:size]
+        file_key = HPKE.decrypt(wrapped, X25519PrivateKey.from_private_bytes(bytes.fromhex(private)), INFO)
+        body = seal(1, body_key(file_key, header), portable[len(header) + 17:][:24], SCOPE, PLACE, TEXT)
+        assert header + body == portable
+
+
 def check_published():
     """The vectors of the standards, so that this script stands on its own."""
     nonce = b"ABCDEFGHIJKLMNOPQRSTUVWX"
@@ -231,3 +270,6 @@ if __name__ == "__main__":
             (FOLDER / name).write_text(text)
         elif (FOLDER / name).read_text() != text:
             sys.exit(f"{name} is not what this script makes")
+    if sys.argv[1:] == ["write"]:
+        (FOLDER / "portable-v1.json").write_text(json.dumps(portable_vector(), indent=1) + "\n")
+    check_portable(json.loads((FOLDER / "portable-v1.json").read_text()))
