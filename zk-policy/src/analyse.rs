@@ -29,6 +29,8 @@ pub struct MatrixRow {
     pub table: String,
     /// What holds under every role for the rows of the table, such as `tenant_id = claim.tenant`; none if it is shared.
     pub tenant: Option<String>,
+    /// The roles for which that does not hold, because they act across tenants.
+    pub across: Vec<String>,
     /// The column.
     pub column: String,
     /// Whether it holds sealed bytes only.
@@ -53,12 +55,12 @@ pub struct Cell {
 pub struct Permission {
     /// The command.
     pub command: Command,
-    /// Whether something else is seen in place of the values.
-    pub masked: bool,
     /// Which rows.
     pub reach: Reach,
     /// For [`Reach::Some`], the condition in the words of the policy.
     pub condition: Option<String>,
+    /// What is seen in place of the value, in the words of the policy, where it is masked for the role.
+    pub mask: Option<String>,
 }
 
 /// Which rows a command reaches.
@@ -82,6 +84,7 @@ impl Policy {
             table.columns.iter().map(move |column| MatrixRow {
                 table: name.to_string(),
                 tenant: table.floor.as_ref().map(words::floor),
+                across: table.across.iter().cloned().collect(),
                 column: column.clone(),
                 critical: table.critical.contains(column),
                 cells: self.roles.iter().map(|role| cell(table, role, column)).collect(),
@@ -98,9 +101,9 @@ fn cell(table: &TablePolicy, role: &str, column: &str) -> Cell {
         if command == Command::Delete || right.columns.contains(column) {
             let reach = reach(right, table.across.contains(role));
             let condition = (reach == Reach::Some).then(|| words::condition(right));
-            let masked =
-                command == Command::Select && table.masks.contains_key(&(role.to_owned(), column.to_owned()));
-            cell.commands.push(Permission { command, masked, reach, condition });
+            let mask = table.masks.get(&(role.to_owned(), column.to_owned()));
+            let mask = mask.filter(|_| command == Command::Select).map(words::mask);
+            cell.commands.push(Permission { command, reach, condition, mask });
         }
     }
     cell
@@ -163,9 +166,9 @@ impl fmt::Display for Cell {
         if self.commands.is_empty() {
             return f.write_str("·");
         }
-        for Permission { command, reach, masked, .. } in &self.commands {
+        for Permission { command, reach, mask, .. } in &self.commands {
             let keyword = match reach {
-                _ if *masked => "M",
+                _ if mask.is_some() => "M",
                 Reach::All | Reach::Across => sql::command_keyword(*command),
                 Reach::Some => command.name(),
             };

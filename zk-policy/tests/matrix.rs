@@ -76,3 +76,26 @@ fn the_page_says_who_may_what() {
     assert!(page.contains("<li><code>id = 7</code></li>"), "{page}");
     assert!(page.contains("<span class=\"all\">remove</span>"), "{page}");
 }
+
+#[test]
+fn masks_and_personas_are_said() {
+    let matrix = matrix(
+        "persona p { select on t across tenants }
+         table t { tenant \"Tenant\" = claim.tenant allow r select mask state for r as partial(1, '<b>', 0)
+                   allow s select mask id for s as 0 }",
+    );
+    let json = serde_json::to_value(&matrix).unwrap();
+    let rows = json["rows"].as_array().unwrap();
+    assert_eq!(rows[0]["across"], serde_json::json!(["p"]));
+    let masks: Vec<&serde_json::Value> =
+        rows.iter().flat_map(|r| r["cells"].as_array().unwrap()).map(|c| &c["commands"][0]["mask"]).collect();
+    assert_eq!(masks.iter().filter(|m| **m == "partial(1, '<b>', 0)").count(), 1, "{json}");
+    assert_eq!(masks.iter().filter(|m| **m == "0").count(), 1, "{json}");
+    let page = matrix.to_html();
+    assert!(
+        page.contains("read</span> <span class=\"mask\">as partial(1, &#39;&lt;b&gt;&#39;, 0)"),
+        "{page}"
+    );
+    assert!(page.contains("Under every role but p, across tenants, only rows where"), "{page}");
+    assert!(matrix.to_string().contains(" M"), "{matrix}");
+}

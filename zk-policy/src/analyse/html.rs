@@ -11,7 +11,7 @@ h2 { margin: 2.5rem 0 0 } p { margin: .3rem 0 .8rem }
 table { border-collapse: collapse; width: 100% }
 th, td { border: 1px solid #ccc; padding: .3rem .6rem; text-align: left; vertical-align: top }
 thead th { background: #f3f3f3 } tr.whole { border-top: 2px solid #888 }
-.none { color: #767676 } .sealed { font-size: .85em; color: #6b3fa0 }
+.none { color: #767676 } .mask { font-size: .85em } .sealed { font-size: .85em; color: #6b3fa0 }
 .all { color: #0b6b2e } .some { color: #8a4b00; cursor: help; border-bottom: 1px dotted }
 li { margin: .2rem 0 } code { background: #f3f3f3; padding: 0 .2rem }
 @media print { body { max-width: none } }
@@ -40,7 +40,7 @@ impl AccessMatrix {
              <b>read</b> a value, <b>add</b> it in a new row, <b>change</b> it, and <b>remove</b> whole rows. \
              <span class=\"all\">Green</span>: in all rows that the line above the table leaves. \
              <span class=\"some\">Underlined</span>: only in rows that fulfil the condition with that number. \
-             What is not listed is refused. <code>claim.x</code> is what is known of the person who is signed in.</p>\n"
+             <b>read as</b>: something else is shown in place of the value. What is not listed is refused. <code>claim.x</code> is what is known of the person who is signed in.</p>\n"
         )?;
         let mut rows = self.rows.as_slice();
         while let Some(first) = rows.first() {
@@ -56,7 +56,12 @@ impl AccessMatrix {
         write!(page, "<h2>{}</h2>\n<p>", Escaped(&first.table))?;
         match &first.tenant {
             Some(tenant) => {
-                write!(page, "Under every role, only rows where <code>{}</code>.", Escaped(tenant))?
+                let except = match first.across.as_slice() {
+                    [] => String::new(),
+                    roles => format!(" but {}, across tenants", roles.join(" and ")),
+                };
+                let (except, tenant) = (Escaped(&except), Escaped(tenant));
+                write!(page, "Under every role{except}, only rows where <code>{tenant}</code>.")?;
             }
             None => page.push_str("Shared: its rows belong to no tenant."),
         }
@@ -93,7 +98,6 @@ fn write_cells(
         let mut separator = "";
         for permission in cell.commands.iter().filter(&wanted) {
             let mut word = word(permission.command).to_owned();
-            word.push_str(if permission.masked { " (masked)" } else { "" });
             word.push_str(if permission.reach == Reach::Across { " (of all tenants)" } else { "" });
             match &permission.condition {
                 None => write!(page, "{separator}<span class=\"all\">{word}</span>")?,
@@ -103,6 +107,9 @@ fn write_cells(
                     Escaped(condition),
                     notes.number(condition)
                 )?,
+            }
+            if let Some(mask) = &permission.mask {
+                write!(page, " <span class=\"mask\">as {}</span>", Escaped(mask))?;
             }
             separator = ", ";
         }

@@ -2,6 +2,7 @@
 
 use crate::document::Scalar;
 use crate::ir::{Floor, Operand, Predicate, Right};
+use crate::mask::{Kind, Mask};
 
 /// What every row of a tenant's table must fulfil.
 pub(super) fn floor(floor: &Floor) -> String {
@@ -18,6 +19,17 @@ pub(super) fn condition(right: &Right) -> String {
         parts.push(format!("never where {}", chain(&right.deny, " or ")));
     }
     parts.join("; ")
+}
+
+/// What is seen in place of a value.
+pub(super) fn mask(mask: &Mask) -> String {
+    match &mask.0 {
+        Kind::Null => "null".to_owned(),
+        Kind::Constant { text, ty } => value(text, *ty),
+        Kind::Partial { first, fill, last } => {
+            format!("partial({first}, {}, {last})", value(fill, Scalar::Text))
+        }
+    }
 }
 
 pub(crate) fn predicate(p: &Predicate) -> String {
@@ -74,8 +86,14 @@ fn operand(operand: &Operand) -> String {
     match operand {
         Operand::Column { name: column, .. } => name(column),
         Operand::Claim { name: claim, .. } => format!("claim.{}", name(claim)),
-        Operand::Value { text, ty: Scalar::Int8 | Scalar::Bool, .. } => text.clone(),
-        Operand::Value { text, .. } => format!("'{}'", text.replace('\'', "''")),
+        Operand::Value { text, ty, .. } => value(text, *ty),
+    }
+}
+
+fn value(text: &str, ty: Scalar) -> String {
+    match ty {
+        Scalar::Int8 | Scalar::Bool => text.to_owned(),
+        _ => format!("'{}'", text.replace('\'', "''")),
     }
 }
 
