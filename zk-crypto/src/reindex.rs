@@ -20,8 +20,8 @@ type Parts = Box<dyn Fn(&[u8]) -> Option<Vec<Zeroizing<String>>> + Send + Sync>;
 ///
 /// Rows written by a process that has not noticed the rotation appear behind the job: run it again after
 /// [`EncryptorConfig::max_age`](crate::EncryptorConfig::max_age). When [`Reindex::remaining`] is 0, the former key may be
-/// destroyed, if every row of the scope is visible to the session. A table with rows of several scopes needs row-level
-/// security and [`Reindex::settings`] that show one of them.
+/// destroyed, if every row of the scope is visible to the session. A table with rows of several scopes needs
+/// [`Reindex::only`], or row-level security and [`Reindex::settings`] that show one of them.
 ///
 /// It does not do indexes of prefixes and n-grams.
 ///
@@ -105,6 +105,14 @@ impl Reindex {
         parts: impl Fn(&[u8]) -> Option<Vec<Zeroizing<String>>> + Send + Sync + 'static,
     ) -> Self {
         Self { parts: Box::new(parts), ..self }
+    }
+
+    /// Takes only the rows whose `column`, as text, is `value`: those of the scope, where a table has several.
+    #[must_use]
+    pub fn only(mut self, column: &str, value: &str) -> Self {
+        self.odd.only(column, value);
+        self.even.only(column, value);
+        self
     }
 
     job_methods!(job);

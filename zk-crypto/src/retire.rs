@@ -6,8 +6,8 @@ use crate::{Encryptor, Error, ErrorKind, KeyId, KeyState, Reseal};
 
 /// Destroys a data key after counting that no row of these columns is under it.
 ///
-/// The key is disabled first, so that no process that asks for it from now on seals or opens with it, and then the rows are
-/// counted. When some are left the key is enabled again, and nothing is lost. Name every column that the scope seals, and use a
+/// While rows are left the key stays as it is, and everything opens. When none are, the key is disabled, so that no process that
+/// asks for it from then on seals with it, and the rows are counted once more before it is destroyed. Name every column that the scope seals, and use a
 /// session that sees every row. Processes that still hold the key in their cache may seal with it after the count: call it
 /// no earlier than [`EncryptorConfig::max_age`](crate::EncryptorConfig::max_age) after the rotation.
 ///
@@ -44,20 +44,28 @@ pub async fn retire_key(
     if keys.iter().any(|key| key.id == id && key.state == KeyState::Active) {
         return Err(Error::new(ErrorKind::Conflict, "the key is the active one; rotate first"));
     }
+    // A key that rows need must not be disabled even for a moment: they are being read.
+    refuse_if_left(id, count(client, id, columns).await?)?;
     encryptor.disable_key(id).await?;
-    let mut left = 0;
-    for column in columns {
-        match column.count_under(client, id).await {
-            Ok(rows) => left += rows,
-            Err(error) => {
-                encryptor.enable_key(id).await?;
-                return Err(error);
-            }
-        }
-    }
-    if left > 0 {
+    let counted = count(client, id, columns).await.and_then(|left| refuse_if_left(id, left));
+    if let Err(error) = counted {
         encryptor.enable_key(id).await?;
-        return Err(Error::new(ErrorKind::Conflict, format!("{left} rows are sealed under data key {id}")));
+        return Err(error);
     }
     encryptor.destroy_key(id).await
+}
+
+async fn count(client: &mut Client, id: KeyId, columns: &[&Reseal]) -> Result<u64, Error> {
+    let mut left = 0;
+    for column in columns {
+        left += column.count_under(client, id).await?;
+    }
+    Ok(left)
+}
+
+fn refuse_if_left(id: KeyId, left: u64) -> Result<(), Error> {
+    if left > 0 {
+        return Err(Error::new(ErrorKind::Conflict, format!("{left} rows are sealed under data key {id}")));
+    }
+    Ok(())
 }

@@ -10,8 +10,8 @@ use std::{
 use testkit::{Cluster, ClusterConfig, Database};
 use tokio_postgres::{Client, error::SqlState};
 use zk_crypto::{
-    AfterFailure, Column, Encryptor, EncryptorConfig, ErrorKind, KeyId, MemoryKeyStore, Migration, Reseal,
-    Scope, Sealed, retire_key,
+    AfterFailure, Column, Encryptor, EncryptorConfig, Error, ErrorKind, KeyId, KeyRecord, KeyState, KeyStore,
+    MemoryKeyStore, Migration, Reseal, Scope, Sealed, WrappedKey, retire_key,
 };
 use zk_kms::LocalKms;
 
@@ -250,10 +250,55 @@ async fn a_key_is_retired_only_when_it_seals_nothing() {
     let other = Reseal::new(("public", "people"), "id", "name_sealed", Scope::tenant("b").unwrap());
     refused(old, &[&reseal, &other], ErrorKind::Invalid).await;
     assert!(refused(old, &[&reseal], ErrorKind::Conflict).await.contains("5 rows"));
+    assert_eq!(
+        *world.store.changes.lock().unwrap(),
+        [],
+        "a key in use is not disabled, not even for a moment"
+    );
     world.all_open(&world.client().await).await;
     reseal.run(&mut client, &world.encryptor).await.unwrap();
     retire_key(&mut client, &world.encryptor, old, &[&reseal]).await.unwrap();
+    assert_eq!(*world.store.changes.lock().unwrap(), [KeyState::Disabled]);
     world.all_open(&client).await;
+}
+
+/// A key store that remembers which states were set.
+#[derive(Debug, Default)]
+struct Remembering {
+    store: MemoryKeyStore,
+    changes: Mutex<Vec<KeyState>>,
+}
+
+#[async_trait::async_trait]
+impl KeyStore for Remembering {
+    async fn insert(&self, record: &KeyRecord) -> Result<(), Error> {
+        self.store.insert(record).await
+    }
+
+    async fn active(&self, scope: &Scope) -> Result<Option<KeyRecord>, Error> {
+        self.store.active(scope).await
+    }
+
+    async fn by_id(&self, id: KeyId) -> Result<Option<KeyRecord>, Error> {
+        self.store.by_id(id).await
+    }
+
+    async fn list(&self, scope: Option<&Scope>) -> Result<Vec<KeyRecord>, Error> {
+        self.store.list(scope).await
+    }
+
+    async fn replace_wrapped(&self, id: KeyId, old: &WrappedKey, new: &WrappedKey) -> Result<(), Error> {
+        self.store.replace_wrapped(id, old, new).await
+    }
+
+    async fn set_state(&self, id: KeyId, from: KeyState, to: KeyState) -> Result<(), Error> {
+        self.changes.lock().unwrap().push(to);
+        self.store.set_state(id, from, to).await
+    }
+
+    async fn destroy(&self, id: KeyId) -> Result<(), Error> {
+        self.store.destroy(id).await
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -268,6 +313,7 @@ enum Step {
 struct World {
     database: Database,
     encryptor: Encryptor,
+    store: Arc<Remembering>,
     scope: Scope,
 }
 
@@ -278,8 +324,8 @@ impl World {
 
     async fn on(database: Database, rows: i64) -> Self {
         let kms = Arc::new(LocalKms::ephemeral("test").unwrap());
-        let encryptor =
-            Encryptor::new(kms, Arc::new(MemoryKeyStore::new()), EncryptorConfig::default()).unwrap();
+        let store = Arc::new(Remembering::default());
+        let encryptor = Encryptor::new(kms, store.clone(), EncryptorConfig::default()).unwrap();
         let scope = Scope::tenant("a").unwrap();
         encryptor.create_key(&scope).await.unwrap();
         let columns = PLAIN.map(|(name, sql)| format!("{name} {sql}")).join(", ");
@@ -290,7 +336,7 @@ impl World {
         );
         let client = database.connect().await.unwrap();
         client.batch_execute(&fill).await.unwrap();
-        Self { database, encryptor, scope }
+        Self { database, encryptor, store, scope }
     }
 
     async fn client(&self) -> Client {

@@ -1,6 +1,6 @@
 //! The statements that compute the tokens of a blind index again.
 
-use postgres_protocol::escape::escape_identifier;
+use postgres_protocol::escape::{escape_identifier, escape_literal};
 
 use super::page;
 
@@ -10,6 +10,8 @@ pub(crate) struct Tokens {
     key: String,
     sealed: String,
     token: String,
+    /// Which rows belong to the scope, if not all.
+    only: String,
 }
 
 impl Tokens {
@@ -19,7 +21,12 @@ impl Tokens {
             key: escape_identifier(key),
             sealed: escape_identifier(sealed),
             token: escape_identifier(token),
+            only: String::new(),
         }
+    }
+
+    pub(crate) fn only(&mut self, column: &str, value: &str) {
+        self.only = format!("AND {}::text = {}", escape_identifier(column), escape_literal(value));
     }
 
     pub(crate) fn table(&self) -> &str {
@@ -40,7 +47,7 @@ impl Tokens {
 
     /// `$1`: keys as text, `$2`: sealed values, `$3`: tokens.
     pub(crate) fn set(&self, key_type: &str) -> String {
-        let Self { table, key, sealed, token } = self;
+        let Self { table, key, sealed, token, .. } = self;
         format!(
             "UPDATE {table} AS target SET {token} = swap.new \
              FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::bytea[]), \
@@ -50,7 +57,7 @@ impl Tokens {
     }
 
     fn behind(&self) -> String {
-        let Self { sealed, token, .. } = self;
-        format!("{sealed} IS NOT NULL AND pg_catalog.substr({token}, 1, 4) IS DISTINCT FROM $1::bytea")
+        let Self { sealed, token, only, .. } = self;
+        format!("{sealed} IS NOT NULL AND pg_catalog.substr({token}, 1, 4) IS DISTINCT FROM $1::bytea {only}")
     }
 }
