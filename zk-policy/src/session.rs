@@ -26,6 +26,7 @@ pub struct Session {
     /// By name. Few, so that looking one up is a short walk.
     values: Vec<(String, Claimed)>,
     /// Whether the role sees some columns through masks, in a schema of its own.
+    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "only a connection has a search path"))]
     pub(crate) masked: bool,
 }
 

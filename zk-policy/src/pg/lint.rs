@@ -38,8 +38,6 @@ pub async fn lint(client: &mut Client, policy: &Policy) -> Result<Vec<Finding>, 
         .start()
         .await?;
     read::pin_search_path(&transaction).await?;
-    // The planner takes catalog queries for expensive ones, and compiling them takes longer than running them.
-    transaction.batch_execute("SET LOCAL jit = off").await?;
     let scope = Scope::read(&transaction, policy, version).await?;
     let mut findings = server::vulnerabilities(version);
     findings.extend(server::presets(&transaction).await?);

@@ -94,8 +94,10 @@ async fn foreign_keys(transaction: &Transaction<'_>) -> Result<Vec<((String, Str
 /// Makes names mean the server's own objects: somebody who may create objects in a schema could put better-matching
 /// operators and functions on the search path, and they would run with our rights (CVE-2018-1058). It also makes the
 /// server's spelling of expressions one.
+///
+/// The planner takes catalog queries for expensive ones, and compiling them takes longer than running them: no JIT.
 pub(super) async fn pin_search_path(transaction: &Transaction<'_>) -> Result<(), Error> {
-    Ok(transaction.batch_execute("SET LOCAL search_path = pg_catalog, pg_temp").await?)
+    Ok(transaction.batch_execute("SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL jit = off").await?)
 }
 
 /// Refuses to plan a policy with signed claims for a database that cannot verify them.
