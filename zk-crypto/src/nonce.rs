@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use chacha20::{
-    ChaCha20,
+    ChaCha12,
     cipher::{KeyIvInit, StreamCipher},
 };
 use zeroize::Zeroizing;
@@ -64,7 +64,7 @@ impl Buffer {
         let mut seed = Zeroizing::new([0; 32]);
         fill(&mut *seed)?;
         self.bytes.fill(0);
-        ChaCha20::new((&*seed).into(), &[0; 12].into()).apply_keystream(&mut self.bytes);
+        ChaCha12::new((&*seed).into(), &[0; 12].into()).apply_keystream(&mut self.bytes);
         (self.used, self.process) = (0, Some(process));
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -27,8 +27,9 @@ const MAX_UNITS: u64 = 1 << 20;
 const UNIT: u64 = 1 << 16;
 const MAX_AGE: Duration = Duration::from_secs(3600);
 
-/// How many derived keys are kept for opening.
-const KNOWN: usize = 32;
+/// How many derived keys are kept for opening, and in how many places one of them may be.
+const KNOWN: usize = 64;
+const PROBES: usize = 4;
 
 /// A data key that was unwrapped and checked against its id. The ciphers wipe themselves on drop.
 pub(crate) struct OpenedKey {
@@ -41,8 +42,9 @@ pub(crate) struct OpenedKey {
     pub(crate) stream: Zeroizing<[u8; 32]>,
     /// For sealing: the prefix of each group of threads.
     prefixes: Sharded<ArcSwapOption<Prefix>>,
-    /// For opening: prefixes seen before, each in the place its first byte says.
-    known: [ArcSwapOption<Known>; KNOWN],
+    /// For opening: the first prefixes that opened something, near the place their first byte says. They stay as long as
+    /// the key, which its age in the cache ends; so reading them needs no count and no lock.
+    known: [OnceLock<Box<Known>>; KNOWN],
     /// What the keys of blind indexes are derived from: SPEC.md, section 9.
     #[cfg(feature = "index")]
     pub(crate) index_root: zeroize::Zeroizing<[u8; 32]>,
@@ -83,7 +85,7 @@ impl OpenedKey {
             bindings,
             stream,
             prefixes: Sharded::default(),
-            known: Default::default(),
+            known: [const { OnceLock::new() }; KNOWN],
             #[cfg(feature = "index")]
             index_root: index_root(key)?,
         })
@@ -126,18 +128,40 @@ impl OpenedKey {
         prefix: &[u8; PREFIX],
         open: impl FnOnce(&Gcm) -> Option<R>,
     ) -> Option<R> {
-        let [first, ..] = *prefix;
-        let place = self.known.get(usize::from(first) % KNOWN)?;
-        if let Some(known) = &*place.load()
-            && known.bytes == *prefix
-        {
-            return open(&known.cipher);
+        let mut free = None;
+        for place in self.places(prefix) {
+            match place.get() {
+                Some(known) if known.bytes == *prefix => return open(&known.cipher),
+                Some(_) => {}
+                None => {
+                    free = Some(place);
+                    break;
+                }
+            }
         }
+        self.derive_known(prefix, free, open)
+    }
+
+    #[cold]
+    fn derive_known<R>(
+        &self,
+        prefix: &[u8; PREFIX],
+        free: Option<&OnceLock<Box<Known>>>,
+        open: impl FnOnce(&Gcm) -> Option<R>,
+    ) -> Option<R> {
         let cipher = self.ciphers.xaes.subkey(prefix)?;
         let opened = open(&cipher)?;
-        // Only what opened is kept: bytes that somebody made up do not drive out what is in use.
-        place.store(Some(Arc::new(Known { bytes: *prefix, cipher })));
+        // Only what opened is kept: bytes that somebody made up do not take the places.
+        if let Some(free) = free {
+            free.get_or_init(|| Box::new(Known { bytes: *prefix, cipher }));
+        }
         Some(opened)
+    }
+
+    fn places(&self, prefix: &[u8; PREFIX]) -> impl Iterator<Item = &OnceLock<Box<Known>>> {
+        let [first, ..] = *prefix;
+        let first = usize::from(first);
+        (first..first + PROBES).filter_map(|place| self.known.get(place % KNOWN))
     }
 
     #[cold]
@@ -224,20 +248,34 @@ mod tests {
     #[test]
     fn a_known_prefix_is_derived_once_and_only_after_it_opened() {
         let key = key();
-        let known = |first: u8| key.known[usize::from(first) % KNOWN].load_full();
+        let known = || key.known.iter().flat_map(OnceLock::get).count();
         assert!(key.with_known(&[1; PREFIX], |_| None::<()>).is_none());
-        assert!(known(1).is_none(), "what did not open is not kept");
-        key.with_known(&[1; PREFIX], |_| Some(())).unwrap();
-        let kept = known(1).unwrap();
-        key.with_known(&[1; PREFIX], |_| Some(())).unwrap();
-        assert!(Arc::ptr_eq(&kept, &known(1).unwrap()));
-        // Another prefix of the same place, told apart by its last byte only.
-        let mut other = [1; PREFIX];
-        other[PREFIX - 1] = 2;
+        assert_eq!(known(), 0, "what did not open is not kept");
+        let address = |cipher: &Gcm| Some(std::ptr::from_ref(cipher) as usize);
+        key.with_known(&[1; PREFIX], address).unwrap();
+        let kept = key.with_known(&[1; PREFIX], address);
+        assert_eq!((kept, known()), (key.with_known(&[1; PREFIX], address), 1));
+    }
+
+    #[test]
+    fn known_prefixes_are_told_apart_and_bounded() {
+        let key = key();
         let text = |cipher: &Gcm| {
             let mut out = vec![0; 8];
             cipher.seal(&[0; 12], b"", &mut out, 0).map(|()| out)
         };
-        assert_ne!(key.with_known(&other, text), key.with_known(&[1; PREFIX], text));
+        let mut texts = std::collections::HashSet::new();
+        // More than there is room for in all, and at each place: they differ in their first and last byte.
+        for i in 0..=255 {
+            for last in 0..6 {
+                let mut prefix = [i; PREFIX];
+                prefix[PREFIX - 1] = last;
+                let first = key.with_known(&prefix, text).unwrap();
+                assert_eq!(Some(&first), key.with_known(&prefix, text).as_ref());
+                assert_eq!(Some(&first), key.ciphers.xaes.subkey(&prefix).and_then(|c| text(&c)).as_ref());
+                assert!(texts.insert(first));
+            }
+        }
+        assert_eq!(key.known.iter().flat_map(OnceLock::get).count(), KNOWN);
     }
 }
