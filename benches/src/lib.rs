@@ -7,8 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-const ROUNDS: usize = 31;
-const SAMPLE: Duration = Duration::from_millis(4);
+const ROUNDS: usize = 101;
+/// Shorter than a scheduler gives a thread at once, so that most samples are not interrupted.
+const SAMPLE: Duration = Duration::from_millis(1);
 
 /// Rows that are measured side by side. The first row is what the others are compared with.
 pub struct Table<'a> {
@@ -76,7 +77,7 @@ impl Row<'_> {
 
 /// Prints how often one thread and two threads run an operation in the same time, in turns.
 pub fn print_scaling(title: &str, rows: &[(&str, &(dyn Fn() + Sync))]) {
-    println!("\n### {title}\n\n| | one thread, million/s | two threads | ratio |\n|---|---:|---:|---:|");
+    println!("\n### {title}\n\n| | one thread, thousand/s | two threads | ratio |\n|---|---:|---:|---:|");
     for (name, operation) in rows {
         let (mut one, mut two) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
@@ -84,7 +85,7 @@ pub fn print_scaling(title: &str, rows: &[(&str, &(dyn Fn() + Sync))]) {
             two.push(rate(2, operation));
         }
         let (one, two) = (median(&mut one), median(&mut two));
-        println!("| {name} | {:.2} | {:.2} | {:.2} |", one / 1e6, two / 1e6, two / one);
+        println!("| {name} | {:.1} | {:.1} | {:.2} |", one / 1e3, two / 1e3, two / one);
     }
 }
 
@@ -95,8 +96,8 @@ fn rate(threads: usize, operation: &(dyn Fn() + Sync)) -> f64 {
         barrier.wait();
         let (start, mut times) = (Instant::now(), 0);
         while start.elapsed() < SAMPLE * 2 {
-            (0..1000).for_each(|_| operation());
-            times += 1000;
+            (0..100).for_each(|_| operation());
+            times += 100;
         }
         f64::from(times) / start.elapsed().as_secs_f64()
     };

@@ -1,0 +1,133 @@
+//! How fast is a long stream sealed and opened, on one thread, beside the cipher alone on the same chunks?
+
+use std::{
+    io::{Read, Write, sink},
+    sync::Arc,
+};
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use benches::{Table, print_scaling};
+use zk_crypto::{
+    Context, Encryptor, EncryptorConfig, MemoryKeyStore, Scope, Sealer,
+    stream::{StreamHeader, StreamOpener},
+};
+use zk_kms::LocalKms;
+
+const LEN: usize = 1 << 20;
+const CHUNK: usize = 16 << 10;
+
+fn main() {
+    println!("ciphers of zk-crypto: {}", if cfg!(feature = "aws-lc") { "AWS-LC" } else { "Rust" });
+    let ours = Ours::new();
+    let text = vec![5; LEN];
+    let sealed = ours.seal(&text);
+
+    let mut table = Table::new("Seal a stream of 1 MiB", LEN);
+    table.row("REF: aws-lc-rs on chunks of 16 KiB, in place", || by_hand(&text));
+    table.row("zk-crypto, StreamWriter to nowhere", || {
+        let mut writer = ours.sealer.stream(&ours.context).unwrap().writer(sink());
+        writer.write_all(&text).unwrap();
+        writer.finish().unwrap();
+    });
+    table.print();
+
+    let (mut chunks, mut buffer) = (sealed_by_hand(&text), Vec::with_capacity(CHUNK + 16));
+    let mut piece = vec![0; 64 << 10];
+    let mut table = Table::new("Open a stream of 1 MiB", LEN);
+    table.row("REF: aws-lc-rs on chunks of 16 KiB, copied", || open_by_hand(&mut chunks, &mut buffer));
+    table.row("zk-crypto, StreamReader in pieces of 64 KiB", || {
+        let mut reader = ours.opener(&sealed).reader(&sealed[StreamHeader::LEN..]);
+        while reader.read(&mut piece).unwrap() > 0 {}
+    });
+    table.print();
+
+    let at = ours.opener(&sealed).at(sealed.as_slice()).unwrap();
+    let mut part = vec![0; 4096];
+    let mut table = Table::new("Read 4 KiB in the middle of 1 MiB", 4096);
+    table.row("zk-crypto, StreamAt::read_at", || at.read_at(&mut part, LEN as u64 / 2).unwrap());
+    table.print();
+
+    let one = &text[..1 << 20];
+    print_scaling(
+        "Two streams of 1 MiB at once",
+        &[("zk-crypto, StreamWriter to nowhere", &|| {
+            let mut writer = ours.sealer.stream(&ours.context).unwrap().writer(sink());
+            writer.write_all(one).unwrap();
+            writer.finish().unwrap();
+        })],
+    );
+}
+
+/// What the cipher alone costs: each chunk copied to a buffer and sealed there.
+fn by_hand(text: &[u8]) {
+    let key = key();
+    let mut buffer = Vec::with_capacity(CHUNK + 16);
+    for (i, chunk) in (0u64..).zip(text.chunks(CHUNK)) {
+        buffer.clear();
+        buffer.extend_from_slice(chunk);
+        key.seal_in_place_append_tag(nonce(i), Aad::empty(), &mut buffer).unwrap();
+        std::hint::black_box(&buffer);
+    }
+}
+
+fn sealed_by_hand(text: &[u8]) -> Vec<Vec<u8>> {
+    let seal = |(i, chunk): (u64, &[u8])| {
+        let mut sealed = chunk.to_vec();
+        key().seal_in_place_append_tag(nonce(i), Aad::empty(), &mut sealed).unwrap();
+        sealed
+    };
+    (0..).zip(text.chunks(CHUNK)).map(seal).collect()
+}
+
+fn open_by_hand(chunks: &mut [Vec<u8>], buffer: &mut Vec<u8>) {
+    let key = key();
+    for (i, chunk) in (0u64..).zip(chunks) {
+        buffer.clear();
+        buffer.extend_from_slice(chunk);
+        std::hint::black_box(key.open_in_place(nonce(i), Aad::empty(), buffer).unwrap());
+    }
+}
+
+fn key() -> LessSafeKey {
+    LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &[7; 32]).unwrap())
+}
+
+fn nonce(i: u64) -> Nonce {
+    let mut nonce = [0; 12];
+    nonce[4..].copy_from_slice(&i.to_be_bytes());
+    Nonce::assume_unique_for_key(nonce)
+}
+
+/// An encryptor with the key of one scope in its cache.
+struct Ours {
+    encryptor: Encryptor,
+    sealer: Sealer,
+    scope: Scope,
+    context: Context,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Ours {
+    fn new() -> Self {
+        let kms = Arc::new(LocalKms::ephemeral("bench").unwrap());
+        let store = Arc::new(MemoryKeyStore::new());
+        let encryptor = Encryptor::new(kms, store, EncryptorConfig::default()).unwrap();
+        let scope = Scope::tenant("7f9c").unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(encryptor.create_key(&scope)).unwrap();
+        let sealer = runtime.block_on(encryptor.sealer(&scope)).unwrap();
+        Self { encryptor, sealer, scope, context: Context::purpose("backup"), runtime }
+    }
+
+    fn seal(&self, text: &[u8]) -> Vec<u8> {
+        let mut writer = self.sealer.stream(&self.context).unwrap().writer(Vec::new());
+        writer.write_all(text).unwrap();
+        writer.finish().unwrap()
+    }
+
+    fn opener(&self, sealed: &[u8]) -> StreamOpener {
+        let header = StreamHeader::read_from(sealed).unwrap();
+        let opener = self.encryptor.stream_opener(&self.scope, &self.context, &header);
+        self.runtime.block_on(opener).unwrap()
+    }
+}
