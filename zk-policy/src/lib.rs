@@ -39,7 +39,7 @@
 //! ```
 //!
 //! # Features
-//! - `postgres`: [`pg`] reads a catalog, plans against it and applies; [`Session`] enters a role and sets claims on a connection.
+//! - `postgres`: [`pg`] reads a catalog, plans against it, applies and lints; [`Session`] enters a role and sets claims on a connection.
 //! - `render`: `Diagnostics::render` draws mistakes over the source text.
 //!
 //! # Limits

@@ -1,12 +1,13 @@
 //! Row-level security itself, and policies that are not ours.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio_postgres::{Row, Transaction};
 
 use super::super::Error;
 use super::scope::{Scope, Table};
 use crate::catalog::Privilege;
+use crate::compile::PREFIX;
 use crate::lint::{Finding, Fix, LintCode};
 use crate::sql;
 
@@ -33,10 +34,9 @@ pub(super) async fn find(transaction: &Transaction<'_>, scope: &Scope) -> Result
     let mut findings = Vec::new();
     let mut stored = stored(transaction, scope).await?;
     for (oid, table) in &scope.tables {
-        let policies: Vec<Stored> = stored.extract_if(.., |(on, _)| on == oid).map(|(_, p)| p).collect();
+        let policies = stored.remove(oid).unwrap_or_default();
         flags(table, policies.len(), &mut findings);
-        let wanted = scope.wanted.tables.get(&table.name);
-        let foreign = |p: &&Stored| !wanted.is_some_and(|t| t.policies.contains_key(&p.name));
+        let foreign = |p: &&Stored| !p.name.starts_with(PREFIX);
         let floor = policies.iter().any(|p| !p.permissive);
         for policy in policies.iter().filter(foreign) {
             shape(table, policy, floor, &mut findings);
@@ -191,40 +191,57 @@ fn finding(code: LintCode, table: &Table, policy: &Stored, reason: &str, fix: Fi
     Finding::new(code, format!("policy {} on {}", policy.name, table.name), reason, fix)
 }
 
-async fn stored(transaction: &Transaction<'_>, scope: &Scope) -> Result<Vec<(u32, Stored)>, Error> {
+/// By table.
+async fn stored(transaction: &Transaction<'_>, scope: &Scope) -> Result<BTreeMap<u32, Vec<Stored>>, Error> {
     // A stored expression is a tree in text form; `:relid`, `:funcid`, `:opno` and `:varattno` are its references.
-    // Dependencies would not do: those on built-in functions are not recorded.
+    // Dependencies would not do: those on built-in functions are not recorded. Regular expressions are slow, and only
+    // few policies are not ours: the shapes of ours are known, and a plan finds where one was changed.
     let rows = transaction
         .query(
             r"WITH policy AS MATERIALIZED (
-                SELECT p.*, m.tenant, coalesce(polqual::text, '') || ' ' || coalesce(polwithcheck::text, '') AS tree
-                FROM unnest($1::oid[], $2::int2[]) AS m (oid, tenant) JOIN pg_policy p ON p.polrelid = m.oid)
+                SELECT p.*, m.tenant, NOT starts_with(p.polname::text, $3) AS foreign,
+                       coalesce(polqual::text, '') || ' ' || coalesce(polwithcheck::text, '') AS tree
+                FROM unnest($1::oid[], $2::int2[]) AS m (oid, tenant) JOIN pg_policy p ON p.polrelid = m.oid),
+              hiding AS MATERIALIZED (
+                SELECT p.oid, p.polrelid, array_agg(DISTINCT a.attname::text) AS columns
+                FROM policy p
+                CROSS JOIN LATERAL regexp_matches(p.tree,
+                  '\{NULLTEST :arg \{VAR :varno 1 :varattno (\d+) [^{}]*\} :nulltesttype 0|\{BOOLEXPR :boolop not :args \(\{VAR :varno 1 :varattno (\d+) ',
+                  'g') AS m
+                JOIN pg_attribute a ON a.attrelid = p.polrelid AND a.attnum = coalesce(m[1], m[2])::int2
+                WHERE p.polcmd IN ('r', '*') AND (p.tree LIKE '%{NULLTEST %' OR p.tree LIKE '%:boolop not %')
+                GROUP BY 1, 2)
               SELECT p.polrelid, p.polname::text, p.polpermissive, p.polcmd::text,
                      ARRAY(SELECT coalesce(r.rolname::text, 'public') FROM unnest(p.polroles) AS o (oid)
                            LEFT JOIN pg_roles r ON r.oid = o.oid),
-                     coalesce(pg_get_expr(p.polqual, p.polrelid), '') || ' '
-                       || coalesce(pg_get_expr(p.polwithcheck, p.polrelid), ''),
-                     ARRAY(SELECT DISTINCT f.oid::regprocedure::text
-                           FROM (SELECT (regexp_matches(p.tree, ':funcid (\d+)', 'g'))[1]::oid
-                                 UNION SELECT o.oprcode FROM regexp_matches(p.tree, ':opno (\d+)', 'g') AS m
-                                       JOIN pg_operator o ON o.oid = m[1]::oid) AS used (oid)
-                           JOIN pg_proc f ON f.oid = used.oid WHERE f.provolatile = 'v'),
-                     p.tenant > 0 AND p.tree ~ ('\{(FUNCEXPR|COERCEVIAIO) [^{}]*\{VAR :varno 1 :varattno ' || p.tenant || ' '),
-                     p.tree ~ '^ ?\{SUBLINK :subLinkType [02] ',
-                     p.tree ~ (':relid ' || p.polrelid || ' '),
-                     ARRAY(SELECT DISTINCT a.attname::text
-                           FROM regexp_matches(p.tree,
-                             '\{NULLTEST :arg \{VAR :varno 1 :varattno (\d+) [^{}]*\} :nulltesttype 0|\{BOOLEXPR :boolop not :args \(\{VAR :varno 1 :varattno (\d+) ',
-                             'g') AS m
-                           JOIN pg_attribute a ON a.attrelid = p.polrelid AND a.attnum = coalesce(m[1], m[2])::int2),
-                     ARRAY(SELECT DISTINCT a.attname::text
-                           FROM regexp_matches(p.tree, ':varno 1 :varattno (\d+) ', 'g') AS m
-                           JOIN pg_attribute a ON a.attrelid = p.polrelid AND a.attnum = m[1]::int2)
-              FROM policy p",
-            &[&scope.oids(), &scope.tenants()],
+                     CASE WHEN p.foreign THEN coalesce(pg_get_expr(p.polqual, p.polrelid), '') || ' '
+                       || coalesce(pg_get_expr(p.polwithcheck, p.polrelid), '') ELSE '' END,
+                     CASE WHEN p.foreign THEN
+                       ARRAY(SELECT DISTINCT f.oid::regprocedure::text
+                             FROM (SELECT (regexp_matches(p.tree, ':funcid (\d+)', 'g'))[1]::oid
+                                   UNION SELECT o.oprcode FROM regexp_matches(p.tree, ':opno (\d+)', 'g') AS m
+                                         JOIN pg_operator o ON o.oid = m[1]::oid) AS used (oid)
+                             JOIN pg_proc f ON f.oid = used.oid WHERE f.provolatile = 'v')
+                     ELSE '{}' END,
+                     p.foreign AND p.tenant > 0
+                       AND p.tree ~ ('\{(FUNCEXPR|COERCEVIAIO) [^{}]*\{VAR :varno 1 :varattno ' || p.tenant || ' '),
+                     p.foreign AND p.tree ~ '^ ?\{SUBLINK :subLinkType [02] ',
+                     strpos(p.tree, ':relid ' || p.polrelid || ' ') > 0,
+                     coalesce(h.columns, '{}'),
+                     CASE WHEN p.polcmd IN ('w', '*') AND p.polrelid IN (SELECT polrelid FROM hiding) THEN
+                       ARRAY(SELECT DISTINCT a.attname::text
+                             FROM regexp_matches(p.tree, ':varno 1 :varattno (\d+) ', 'g') AS m
+                             JOIN pg_attribute a ON a.attrelid = p.polrelid AND a.attnum = m[1]::int2)
+                     ELSE '{}' END
+              FROM policy p LEFT JOIN hiding h ON h.oid = p.oid",
+            &[&scope.oids(), &scope.tenants(), &PREFIX],
         )
         .await?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, self::row(row)?))).collect()
+    let mut stored: BTreeMap<u32, Vec<Stored>> = BTreeMap::new();
+    for row in &rows {
+        stored.entry(row.try_get(0)?).or_default().push(self::row(row)?);
+    }
+    Ok(stored)
 }
 
 fn row(row: &Row) -> Result<Stored, Error> {
@@ -253,7 +270,8 @@ async fn lookups(transaction: &Transaction<'_>, scope: &Scope) -> Result<Vec<Fin
                 SELECT DISTINCT p.polrelid, p.polname, m[1]::oid AS oid
                 FROM pg_policy p CROSS JOIN LATERAL regexp_matches(
                   coalesce(polqual::text, '') || ' ' || coalesce(polwithcheck::text, ''), ':relid (\d+) ', 'g') AS m
-                WHERE p.polrelid = ANY ($1)),
+                WHERE p.polrelid = ANY ($1)
+                  AND (polqual::text LIKE '%:relid %' OR polwithcheck::text LIKE '%:relid %')),
               writer AS (
                 SELECT l.*, a.grantee, a.privilege_type FROM lookup l JOIN pg_class c ON c.oid = l.oid
                 CROSS JOIN LATERAL aclexplode(c.relacl) a WHERE a.grantee <> c.relowner
@@ -278,8 +296,7 @@ async fn lookups(transaction: &Transaction<'_>, scope: &Scope) -> Result<Vec<Fin
         let (on, oid): (u32, u32) = (row.try_get(4)?, row.try_get(5)?);
         let privileges: String = row.try_get(6)?;
         let Some(table) = scope.tables.get(&on) else { continue };
-        let ours = scope.wanted.tables.get(&table.name).is_some_and(|t| t.policies.contains_key(&policy));
-        if ours && scope.tables.contains_key(&oid) {
+        if policy.starts_with(PREFIX) && scope.tables.contains_key(&oid) {
             continue;
         }
         findings.push(Finding::new(
