@@ -266,7 +266,7 @@ async fn tampering_is_planned_back_or_reported() {
         format!("GRANT SELECT (credit_limit) ON customers TO {p}_agent"),
         format!("GRANT ALL ON customers TO {p}_agent"),
         format!("REVOKE SELECT (id) ON customers FROM {p}_manager"),
-        format!("ALTER ROLE {p}_agent LOGIN CREATEDB"),
+        format!("ALTER ROLE {p}_agent LOGIN"),
         format!("GRANT SELECT (id) ON customers TO {p}_agent WITH GRANT OPTION"),
         format!("GRANT CREATE ON SCHEMA public TO {p}_agent"),
         format!("REVOKE USAGE ON SCHEMA public FROM {p}_agent"),
