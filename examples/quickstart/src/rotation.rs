@@ -17,7 +17,7 @@ use crate::world::{TENANT_1, World};
 
 pub async fn rotate_credentials(world: &mut World, deployment: &mut Deployment) -> Result<()> {
     step("Rotate the credential of orders");
-    let grace = Duration::from_secs(2);
+    let grace = Duration::from_secs(3);
     let service = deployment.manifest.service("orders")?;
     let new = deployment.issuer.rotate(&mut world.deployer, service, grace).await?;
     let old = std::mem::replace(&mut deployment.orders, new);
