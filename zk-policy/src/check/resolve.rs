@@ -16,25 +16,29 @@ pub(super) fn roles(
     document: &Document,
     diagnostics: &mut Diagnostics,
 ) -> BTreeMap<String, BTreeSet<String>> {
-    if document.roles.len() > MAX_ROLES {
-        let message =
-            format!("the policy has {} roles; at most {MAX_ROLES} are planned for", document.roles.len());
+    // A persona is a role like the others, as far as names go.
+    let names = || document.roles.iter().map(|r| &r.name).chain(document.personas.iter().map(|p| &p.name));
+    let count = names().count();
+    if count > MAX_ROLES {
+        let message = format!("the policy has {count} roles; at most {MAX_ROLES} are planned for");
         diagnostics.push(Diagnostic::new(Code::Limit, document.name.span(), message));
         return BTreeMap::new();
     }
-    let mut direct: BTreeMap<&str, &[Name]> = BTreeMap::new();
-    for role in &document.roles {
-        let full = database_role(document.name.as_str(), role.name.as_str());
-        check_length(&role.name, &full, diagnostics);
+    let mut taken = BTreeSet::new();
+    for name in names() {
+        let full = database_role(document.name.as_str(), name.as_str());
+        check_length(name, &full, diagnostics);
         if full.starts_with("pg_") {
             let message = format!("`{full}` would be a name that PostgreSQL keeps for itself");
             let diagnostic = Diagnostic::new(Code::ReservedName, document.name.span(), message);
             diagnostics.push(diagnostic.help("call the policy something other than `pg`"));
         }
-        if direct.insert(role.name.as_str(), &role.includes).is_some() {
-            diagnostics.push(duplicate("role", &role.name));
+        if !taken.insert(name.as_str()) {
+            diagnostics.push(duplicate("role", name));
         }
     }
+    let direct: BTreeMap<&str, &[Name]> =
+        document.roles.iter().map(|r| (r.name.as_str(), r.includes.as_slice())).collect();
     for included in document.roles.iter().flat_map(|r| &r.includes) {
         if !direct.contains_key(included.as_str()) {
             diagnostics.push(unknown("role", included, direct.keys().copied(), diagnostics));
@@ -43,7 +47,7 @@ pub(super) fn roles(
     for masked in document.tables.iter().flat_map(|t| &t.masks) {
         let view = format!("{}_view", masked.role);
         check_length(&masked.role, &view_role(document.name.as_str(), masked.role.as_str()), diagnostics);
-        if direct.contains_key(view.as_str()) {
+        if taken.contains(view.as_str()) {
             let message = format!("`{view}` is the name of the role behind the masks for `{}`", masked.role);
             let diagnostic = Diagnostic::new(Code::DuplicateName, masked.role.span(), message);
             diagnostics.push(diagnostic.help(format!("call the role `{view}` something else")));
@@ -51,13 +55,8 @@ pub(super) fn roles(
     }
     let mut closure = BTreeMap::new();
     for persona in &document.personas {
-        let name = persona.name.as_str();
-        check_length(&persona.name, &database_role(document.name.as_str(), name), diagnostics);
-        let twice = direct.contains_key(name)
-            || closure.insert(name.to_owned(), BTreeSet::from([name.to_owned()])).is_some();
-        if twice {
-            diagnostics.push(duplicate("role", &persona.name));
-        }
+        let name = persona.name.as_str().to_owned();
+        closure.insert(name.clone(), BTreeSet::from([name]));
     }
     for role in &document.roles {
         let mut reached = BTreeSet::from([role.name.as_str().to_owned()]);
