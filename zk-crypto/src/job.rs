@@ -232,12 +232,24 @@ pub(crate) fn cannot(error: &tokio_postgres::Error) -> Error {
     failed("cannot work on the rows", error)
 }
 
-/// Fewer rows changed than were locked: going on would find the same rows forever.
-pub(crate) fn not_updated() -> Error {
-    Error::new(
-        ErrorKind::Denied,
-        "fewer rows could be updated than were read; the role needs UPDATE and policies that allow it",
-    )
+/// Ends a batch: commits, and goes on after `last`, if as many rows changed as should have. The rows are locked, so
+/// nobody else changed them: with fewer, the update did not see what the select saw, and going on would find the same
+/// rows forever.
+pub(crate) async fn finish(
+    transaction: Transaction<'_>,
+    walk: &mut Walk,
+    last: String,
+    (changed, expected): (u64, u64),
+) -> Result<(), Error> {
+    if changed != expected {
+        return Err(Error::new(
+            ErrorKind::Denied,
+            "fewer rows could be updated than were read; the role needs UPDATE and policies that allow it",
+        ));
+    }
+    transaction.commit().await.map_err(|e| cannot(&e))?;
+    walk.after = Some(last);
+    Ok(())
 }
 
 /// The builder methods that every job has.

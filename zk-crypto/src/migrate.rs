@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     Context, Encryptor, Error, ErrorKind, JobControl, Plaintext, Scope, Sealed,
-    job::{Batch, Checkpoint, Job, RowContext, Walk, Work, cannot, column_type, job_methods, not_updated},
+    job::{Batch, Checkpoint, Job, RowContext, Walk, Work, cannot, column_type, finish, job_methods},
     sql::migrate::{Form, Rows, Twin},
 };
 
@@ -431,11 +431,7 @@ impl Work for Pass<'_> {
             }
             Step::Restore => migration.restore_rows(encryptor, &transaction, &types, rows, walk).await?,
         };
-        if done != expected {
-            return Err(not_updated());
-        }
-        transaction.commit().await.map_err(|e| cannot(&e))?;
-        walk.after = Some(last);
+        finish(transaction, walk, last, (done, expected)).await?;
         Ok(Batch { found, done })
     }
 }

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     BlindIndex, Context, Encryptor, Error, Indexer, Scope, Sealed, Token,
-    job::{Batch, Job, RowContext, Walk, Work, cannot, column_type, job_methods, not_updated},
+    job::{Batch, Job, RowContext, Walk, Work, cannot, column_type, finish, job_methods},
     sql,
 };
 
@@ -201,11 +201,7 @@ impl Work for Reindex {
         }
         let done = transaction.execute(&tokens.set(&key_type), &[&keys, &old, &new]).await;
         let done = done.map_err(|e| cannot(&e))?;
-        if done != keys.len() as u64 {
-            return Err(not_updated());
-        }
-        transaction.commit().await.map_err(|e| cannot(&e))?;
-        walk.after = Some(last.clone());
+        finish(transaction, walk, last.clone(), (done, keys.len() as u64)).await?;
         Ok(Batch { found: rows.len() as u64, done })
     }
 }

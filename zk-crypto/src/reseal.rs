@@ -6,7 +6,7 @@ use tokio_postgres::{Client, Transaction};
 
 use crate::{
     Context, Encryptor, Error, KeyId, KeyState, Plaintext, Scope, Sealed,
-    job::{Batch, Job, RowContext, Walk, Work, cannot, column_type, job_methods, not_updated},
+    job::{Batch, Job, RowContext, Walk, Work, cannot, column_type, finish, job_methods},
     sql,
 };
 
@@ -231,12 +231,7 @@ impl Work for Reseal {
         let last = last.clone();
         let (rows, resealed) = self.reseal(encryptor, rows, walk).await?;
         let done = self.swap(&transaction, &rows, &resealed).await?;
-        if done != rows.len() as u64 {
-            // The rows are locked, so nobody changed them: the update did not see what the select saw.
-            return Err(not_updated());
-        }
-        transaction.commit().await.map_err(|e| cannot(&e))?;
-        walk.after = Some(last);
+        finish(transaction, walk, last, (done, rows.len() as u64)).await?;
         Ok(Batch { found, done })
     }
 }

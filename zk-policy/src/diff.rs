@@ -112,14 +112,13 @@ pub(crate) fn diff(desired: &State, catalog: &State) -> (Vec<Change>, Vec<String
     for role in catalog.roles.keys().filter(|r| !desired.roles.contains_key(*r)) {
         drift.push(format!("role {role} is no longer in the policy: DROP ROLE it when no login needs it"));
     }
-    let usage = |(schema, role): &(String, String)| (schema.clone(), role.clone());
-    for (schema, role) in desired.usage.difference(&catalog.usage).map(usage) {
+    for (schema, role) in desired.usage.difference(&catalog.usage).cloned() {
         changes.push(Change::GrantUsage { schema, role });
     }
-    for (schema, role) in catalog.usage.difference(&desired.usage).map(usage) {
+    for (schema, role) in catalog.usage.difference(&desired.usage).cloned() {
         changes.push(Change::RevokeUsage { schema, role });
     }
-    for (schema, role) in catalog.creating.iter().map(usage) {
+    for (schema, role) in catalog.creating.iter().cloned() {
         changes.push(Change::RevokeCreate { schema, role });
     }
     drift.extend(catalog.exposed.iter().cloned());

@@ -1,6 +1,7 @@
 //! The ciphers in Rust, which need no C compiler. Same names and same bytes as `aws_lc`.
 
-use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit};
+use aes_gcm::aead::{AeadInOut, Nonce};
+use aes_gcm::{Aes256Gcm, KeyInit};
 use chacha20poly1305::XChaCha20Poly1305;
 
 use super::SUFFIX;
@@ -27,9 +28,7 @@ impl Gcm {
         out: &mut Vec<u8>,
         start: usize,
     ) -> Option<()> {
-        let tag = self.0.encrypt_inout_detached(nonce.into(), aad, out.get_mut(start..)?.into()).ok()?;
-        out.extend_from_slice(&tag);
-        Some(())
+        seal(&self.0, nonce.into(), aad, out, start)
     }
 
     /// Opens in place; `None` when the tag is wrong, and then the text is for the caller to wipe.
@@ -57,9 +56,7 @@ impl XChaCha {
         out: &mut Vec<u8>,
         start: usize,
     ) -> Option<()> {
-        let tag = self.0.encrypt_inout_detached(nonce.into(), aad, out.get_mut(start..)?.into()).ok()?;
-        out.extend_from_slice(&tag);
-        Some(())
+        seal(&self.0, nonce.into(), aad, out, start)
     }
 
     /// As [`Gcm::open`].
@@ -72,4 +69,16 @@ impl XChaCha {
     ) -> Option<()> {
         self.0.decrypt_inout_detached(nonce.into(), aad, text.into(), tag.into()).ok()
     }
+}
+
+fn seal<C: AeadInOut>(
+    cipher: &C,
+    nonce: &Nonce<C>,
+    aad: &[u8],
+    out: &mut Vec<u8>,
+    start: usize,
+) -> Option<()> {
+    let tag = cipher.encrypt_inout_detached(nonce, aad, out.get_mut(start..)?.into()).ok()?;
+    out.extend_from_slice(&tag);
+    Some(())
 }

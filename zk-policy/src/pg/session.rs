@@ -14,8 +14,8 @@ const VALID_FOR: Duration = Duration::from_secs(60);
 
 impl Session {
     /// Makes the connection act as the session's role until it is reset, with the views for its masked columns first on
-    /// the search path. Do it once for each connection: changing
-    /// roles on one connection makes the server plan cached statements again.
+    /// the search path. Do it once for each connection: changing roles on one connection makes the server plan cached
+    /// statements again.
     ///
     /// # Errors
     /// SQLSTATE 42501 when the login may not act as the role.
@@ -25,7 +25,7 @@ impl Session {
         if self.masked {
             // Where the role sees a table through a mask, its view comes before the table.
             let path = "SELECT pg_catalog.set_config('search_path',
-                          concat_ws(', ', $1::text, nullif(pg_catalog.current_setting('search_path'), '')), false)
+                          pg_catalog.concat_ws(', ', $1::text, nullif(pg_catalog.current_setting('search_path'), '')), false)
                         WHERE NOT $1::text = ANY (pg_catalog.string_to_array(pg_catalog.current_setting('search_path'), ', '))";
             client.execute(path, &[&role]).await?;
         }
