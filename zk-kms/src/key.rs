@@ -12,3 +12,5 @@ pub use wrapped::{KeyVersion, WrappedKey};
 
 pub(crate) use context::put;
 pub(crate) use data::random;
+#[cfg(feature = "rsa")]
+pub(crate) use wrapped::{read_record, write_record};

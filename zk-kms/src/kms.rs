@@ -113,6 +113,7 @@ pub struct Capabilities {
     native_context: bool,
     rewraps_in_service: bool,
     in_hardware: bool,
+    wraps_with_public_key: bool,
 }
 
 impl Capabilities {
@@ -134,6 +135,12 @@ impl Capabilities {
         Self { in_hardware: true, ..self }
     }
 
+    /// Declares that wrapping needs only a public key.
+    #[must_use]
+    pub fn with_public_key(self) -> Self {
+        Self { wraps_with_public_key: true, ..self }
+    }
+
     /// Tells whether the service itself binds the context.
     #[must_use]
     pub fn native_context(&self) -> bool {
@@ -150,5 +157,11 @@ impl Capabilities {
     #[must_use]
     pub fn in_hardware(&self) -> bool {
         self.in_hardware
+    }
+
+    /// Tells whether wrapping needs only a public key, so that an unwrapped key says nothing about who wrapped it.
+    #[must_use]
+    pub fn wraps_with_public_key(&self) -> bool {
+        self.wraps_with_public_key
     }
 }

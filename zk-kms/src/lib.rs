@@ -27,6 +27,9 @@
 //! WrappedKey + the same Context ─unwrap_key▶ DataKey
 //! ```
 //!
+//! With the feature `rsa` the KEK may be a key pair: `AsymmetricKms` is what its service can do, `PublicKey` wraps without
+//! the service, and `PinnedKms` makes a [`Kms`] of both.
+//!
 //! # Backends
 //!
 //! [`LocalKms`] wraps under a key ring, in memory or in a file that a passphrase seals. [`KeyUri`] also parses the URIs
@@ -36,6 +39,7 @@
 //!
 //! | feature | adds |
 //! |---|---|
+//! | `rsa` | key pairs: `AsymmetricKms`, `PinnedKms`, `PublicKey`, `LocalKeyPair`; links AWS-LC |
 //! | `testing` | `testing`: the laws every backend passes |
 //!
 //! # Limits
@@ -46,6 +50,8 @@
 //! - The context is not secret: services write it to their logs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "rsa")]
+mod asymmetric;
 mod error;
 mod key;
 mod kms;
@@ -54,9 +60,13 @@ mod open;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+#[cfg(feature = "rsa")]
+pub use asymmetric::{AsymmetricKms, Fingerprint, PinnedKms, PublicKey};
 pub use error::{Error, ErrorKind};
 pub use key::{Context, DataKey, KeyUri, KeyVersion, Service, WrappedKey};
 pub use kms::{Capabilities, KeyStatus, Kms};
+#[cfg(feature = "rsa")]
+pub use local::LocalKeyPair;
 pub use local::{LocalKms, PassphraseCost};
 pub use open::{OpenConfig, open};
 

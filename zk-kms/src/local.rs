@@ -4,19 +4,21 @@
 mod disk;
 #[cfg(unix)]
 mod file;
+#[cfg(feature = "rsa")]
+mod pair;
 mod ring;
+mod stored;
 
 #[cfg(unix)]
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 #[cfg(unix)]
 use secrecy::SecretString;
 
-#[cfg(unix)]
-use self::file::RingFile;
-use self::ring::KeyRing;
+#[cfg(feature = "rsa")]
+pub use self::pair::LocalKeyPair;
+use self::{ring::Kek, stored::Stored};
 use crate::{Capabilities, Context, DataKey, Error, KeyStatus, KeyUri, KeyVersion, Kms, WrappedKey};
 
 /// A key-encryption key of this machine: a key ring in memory, or in a file that a passphrase seals.
@@ -54,12 +56,7 @@ use crate::{Capabilities, Context, DataKey, Error, KeyStatus, KeyUri, KeyVersion
 /// # Ok::<(), zk_kms::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct LocalKms {
-    uri: KeyUri,
-    ring: RwLock<Arc<KeyRing>>,
-    #[cfg(unix)]
-    file: Option<RingFile>,
-}
+pub struct LocalKms(Stored<Kek>);
 
 /// What one guess of a key ring's passphrase costs: the parameters of Argon2id
 /// ([RFC 9106](https://www.rfc-editor.org/rfc/rfc9106), section 3.1).
@@ -87,13 +84,7 @@ impl LocalKms {
     ///
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when `name` cannot stand in a `local:` URI.
     pub fn ephemeral(name: &str) -> Result<Self, Error> {
-        let ring = RwLock::new(Arc::new(KeyRing::generate()?));
-        Ok(Self {
-            uri: KeyUri::local(name)?,
-            ring,
-            #[cfg(unix)]
-            file: None,
-        })
+        Stored::ephemeral(name).map(Self)
     }
 
     /// Makes a key ring with one version in a new file, readable by this user only.
@@ -111,10 +102,7 @@ impl LocalKms {
         passphrase: &SecretString,
         cost: PassphraseCost,
     ) -> Result<Self, Error> {
-        let uri = KeyUri::local(name)?;
-        let ring = KeyRing::generate()?;
-        let file = RingFile::create(path.as_ref(), &uri, passphrase, cost, &ring)?;
-        Ok(Self { uri, ring: RwLock::new(Arc::new(ring)), file: Some(file) })
+        Stored::create(path.as_ref(), name, passphrase, cost).map(Self)
     }
 
     /// Opens a key ring file.
@@ -129,8 +117,7 @@ impl LocalKms {
     /// is not a regular file; [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when there is none.
     #[cfg(unix)]
     pub fn open(path: impl AsRef<Path>, passphrase: &SecretString) -> Result<Self, Error> {
-        let (file, uri, ring) = RingFile::open(path.as_ref(), passphrase)?;
-        Ok(Self { uri, ring: RwLock::new(Arc::new(ring)), file: Some(file) })
+        Stored::open(path.as_ref(), passphrase).map(Self)
     }
 
     /// Adds a version, which wraps from now on; the old ones still unwrap.
@@ -145,19 +132,7 @@ impl LocalKms {
     /// an older copy was put back: nothing is changed then. As [`LocalKms::open`], when the file has changed under us
     /// otherwise; [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when the disk fails.
     pub fn rotate(&self) -> Result<KeyVersion, Error> {
-        #[cfg(unix)]
-        if let Some(file) = &self.file {
-            // A version added to an older copy would take a number that has wrapped keys already.
-            let ring = file.update(|stored| match stored.holds_all_of(&self.current()) {
-                true => stored.rotated(),
-                false => Err(other_ring(&self.uri)),
-            })?;
-            return Ok(self.adopt(ring)?.into());
-        }
-        // The write lock is held while the new ring is made, so that two rotations do not make the same version.
-        let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
-        *ring = Arc::new(ring.rotated()?);
-        Ok(ring.newest().into())
+        self.0.rotate()
     }
 
     /// Reads the file again, to see versions that another process added. Does nothing for a ring in memory.
@@ -169,68 +144,30 @@ impl LocalKms {
     /// As [`LocalKms::open`]; [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) when the file has newer versions and
     /// lacks one that this process holds.
     pub fn reload(&self) -> Result<(), Error> {
-        #[cfg(unix)]
-        if let Some(file) = &self.file {
-            self.adopt(file.read()?)?;
-        }
-        Ok(())
+        self.0.reload()
     }
-
-    fn current(&self) -> Arc<KeyRing> {
-        self.ring.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Keeps the newer of two rings: a slow reader must not put an old one back. Returns the version it brought.
-    ///
-    /// INVARIANT: no version is ever lost. A newer ring that lacks one of ours grew from an older copy.
-    #[cfg(unix)]
-    fn adopt(&self, ring: KeyRing) -> Result<u32, Error> {
-        let brought = ring.newest();
-        let mut current = self.ring.write().unwrap_or_else(PoisonError::into_inner);
-        if brought > current.newest() {
-            if !ring.holds_all_of(&current) {
-                return Err(other_ring(&self.uri));
-            }
-            *current = Arc::new(ring);
-        }
-        Ok(brought)
-    }
-}
-
-#[cfg(unix)]
-fn other_ring(uri: &KeyUri) -> Error {
-    let message = format!(
-        "the file of `{uri}` lacks versions that this process holds: an older copy was put back; put the newest copy \
-         in its place before this process ends, or what they wrapped is lost"
-    );
-    Error::new(crate::ErrorKind::Conflict, message)
 }
 
 #[async_trait]
 impl Kms for LocalKms {
     fn uri(&self) -> &KeyUri {
-        &self.uri
+        self.0.uri()
     }
 
     async fn wrap_key(&self, key: &DataKey, context: &Context) -> Result<WrappedKey, Error> {
-        self.current().wrap(&self.uri, key, context)
+        self.0.current().wrap(self.uri(), key, context)
     }
 
     async fn unwrap_key(&self, wrapped: &WrappedKey, context: &Context) -> Result<DataKey, Error> {
-        if wrapped.uri() != &self.uri {
+        if wrapped.uri() != self.uri() {
             return Err(ring::cannot_unwrap());
         }
-        let Some(version) = ring::parse_version(wrapped.version()) else {
-            return Err(ring::cannot_unwrap());
-        };
-        if !self.current().has(version) {
-            self.reload()?;
-        }
-        self.current().unwrap(version, wrapped, context)
+        let version = ring::parse_version(wrapped.version()).ok_or_else(ring::cannot_unwrap)?;
+        self.0.holding(version)?.unwrap(version, wrapped, context)
     }
 
     async fn status(&self) -> Result<KeyStatus, Error> {
-        Ok(KeyStatus::enabled(self.current().newest().into()))
+        Ok(KeyStatus::enabled(self.0.current().newest().0.into()))
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -76,13 +76,7 @@ impl WrappedKey {
     /// Writes the canonical bytes: `ZKW1`, then URI, version and bytes, each after its length as 2 bytes big-endian.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = MAGIC.to_vec();
-        for part in [self.uri.as_str().as_bytes(), self.version.as_str().as_bytes(), &self.bytes] {
-            // The constructors bound every part far below 65536 bytes.
-            out.extend_from_slice(&u16::try_from(part.len()).unwrap_or(u16::MAX).to_be_bytes());
-            out.extend_from_slice(part);
-        }
-        out
+        write_record(MAGIC, [self.uri.as_str().as_bytes(), self.version.as_str().as_bytes(), &self.bytes])
     }
 
     /// Reads what [`WrappedKey::to_bytes`] wrote, and nothing else: there is one encoding of each wrapped key.
@@ -91,26 +85,9 @@ impl WrappedKey {
     ///
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for any other bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
-        let malformed = || Error::invalid("these bytes are not a wrapped key");
-        let mut rest = bytes.strip_prefix(MAGIC).ok_or_else(malformed)?;
-        let mut part = || {
-            let (len, tail) = rest.split_first_chunk::<2>()?;
-            let (part, tail) = tail.split_at_checked(usize::from(u16::from_be_bytes(*len)))?;
-            rest = tail;
-            Some(part)
-        };
-        let (uri, version, wrapped) = (part(), part(), part());
-        if !rest.is_empty() {
-            return Err(malformed());
-        }
-        let text = |part: Option<&[u8]>| {
-            part.and_then(|p| std::str::from_utf8(p).ok()).map(str::to_owned).ok_or_else(malformed)
-        };
-        Self::new(
-            KeyUri::parse(&text(uri)?)?,
-            KeyVersion::new(text(version)?)?,
-            wrapped.ok_or_else(malformed)?.to_vec(),
-        )
+        let (uri, version, wrapped) =
+            read_record(MAGIC, bytes).ok_or_else(|| Error::invalid("these bytes are not a wrapped key"))?;
+        Self::new(KeyUri::parse(uri)?, KeyVersion::new(version)?, wrapped.to_vec())
     }
 }
 
@@ -153,6 +130,31 @@ impl fmt::Display for KeyVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// Writes `magic`, then each part after its length as 2 bytes big-endian.
+pub(crate) fn write_record(magic: &[u8; 4], parts: [&[u8]; 3]) -> Vec<u8> {
+    let mut out = magic.to_vec();
+    for part in parts {
+        // The constructors bound every part far below 65536 bytes.
+        out.extend_from_slice(&u16::try_from(part.len()).unwrap_or(u16::MAX).to_be_bytes());
+        out.extend_from_slice(part);
+    }
+    out
+}
+
+/// Reads what [`write_record`] wrote, and nothing else: URI, version and bytes.
+pub(crate) fn read_record<'a>(magic: &[u8; 4], bytes: &'a [u8]) -> Option<(&'a str, &'a str, &'a [u8])> {
+    let mut rest = bytes.strip_prefix(magic)?;
+    let mut part = || {
+        let (len, tail) = rest.split_first_chunk::<2>()?;
+        let (part, tail) = tail.split_at_checked(usize::from(u16::from_be_bytes(*len)))?;
+        rest = tail;
+        Some(part)
+    };
+    let (uri, version, last) = (part()?, part()?, part()?);
+    let whole = rest.is_empty();
+    whole.then_some((std::str::from_utf8(uri).ok()?, std::str::from_utf8(version).ok()?, last))
 }
 
 #[cfg(test)]

@@ -5,10 +5,13 @@
 //! <base64 of: nonce 24 ‖ XChaCha20-Poly1305(JSON list of {version, key}) ‖ tag 16>
 //! ```
 //!
+//! A key is hexadecimal: 32 bytes, or in a `zk-key-pairs` file a private key in PKCS#8.
+//!
 //! The first line, byte for byte, is the associated data of the second.
 
 use std::{
     fmt,
+    marker::PhantomData,
     path::{Path, PathBuf},
 };
 
@@ -24,23 +27,25 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::{
     PassphraseCost, disk,
-    ring::{Kek, KeyRing},
+    ring::{KeyRing, Secret},
 };
 use crate::{Error, ErrorKind, KeyUri, key::random};
 
-const FORMAT: &str = "zk-keyring";
 const FORMAT_VERSION: u32 = 1;
 const KDF: &str = "argon2id";
 const SALT: usize = 16;
 const NONCE: usize = 24;
 
 /// A key ring file that this process has opened: where it is and the key its passphrase gave.
-pub(super) struct RingFile {
+pub(super) struct RingFile<S> {
     path: PathBuf,
     /// The first line, which never changes: the salt and so the key stay for the life of the file.
     header: String,
-    file_key: Kek,
+    file_key: FileKey,
+    holds: PhantomData<fn() -> S>,
 }
+
+type FileKey = SecretBox<[u8; 32]>;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -69,43 +74,44 @@ struct Entry {
     key: String,
 }
 
-impl RingFile {
+impl<S: Secret> RingFile<S> {
     /// Writes a new file; an existing one is never replaced.
     pub(super) fn create(
         path: &Path,
         uri: &KeyUri,
         passphrase: &SecretString,
         cost: PassphraseCost,
-        ring: &KeyRing,
+        ring: &KeyRing<S>,
     ) -> Result<Self, Error> {
         if passphrase.expose_secret().is_empty() {
             return Err(Error::invalid("the passphrase of a key ring must not be empty"));
         }
         let mut salt = [0; SALT];
         random(&mut salt)?;
-        let header = Header::new(uri, cost, &salt).to_line()?;
+        let header = Header::new(S::FORMAT, uri, cost, &salt).to_line()?;
         let file_key = derive(passphrase, &salt, cost)?;
-        let file = Self { path: path.to_owned(), header, file_key };
+        let file = Self { path: path.to_owned(), header, file_key, holds: PhantomData };
         disk::create(path, file.seal(ring)?.as_bytes())?;
         Ok(file)
     }
 
     /// Reads a file and derives its key from the passphrase.
-    pub(super) fn open(path: &Path, passphrase: &SecretString) -> Result<(Self, KeyUri, KeyRing), Error> {
+    pub(super) fn open(path: &Path, passphrase: &SecretString) -> Result<(Self, KeyUri, KeyRing<S>), Error> {
         let text = disk::read(path)?;
         let (line, body) = split(&text).ok_or_else(|| damaged(path))?;
-        let (uri, cost, salt) = Header::parse(path, line)?;
+        let (uri, cost, salt) = Header::parse(S::FORMAT, path, line)?;
         let file = Self {
             path: path.to_owned(),
             header: line.to_owned(),
             file_key: derive(passphrase, &salt, cost)?,
+            holds: PhantomData,
         };
         let ring = file.unseal(body)?;
         Ok((file, uri, ring))
     }
 
     /// Reads the file again with the key from its first opening.
-    pub(super) fn read(&self) -> Result<KeyRing, Error> {
+    pub(super) fn read(&self) -> Result<KeyRing<S>, Error> {
         let text = disk::read(&self.path)?;
         match split(&text) {
             Some((line, body)) if line == self.header => self.unseal(body),
@@ -116,21 +122,22 @@ impl RingFile {
     /// Replaces the ring by what `change` makes of the one in the file, while nobody else can.
     pub(super) fn update(
         &self,
-        change: impl FnOnce(&KeyRing) -> Result<KeyRing, Error>,
-    ) -> Result<KeyRing, Error> {
+        change: impl FnOnce(&KeyRing<S>) -> Result<KeyRing<S>, Error>,
+    ) -> Result<KeyRing<S>, Error> {
         let _lock = disk::lock(&self.path)?;
         let ring = change(&self.read()?)?;
         disk::replace(&self.path, self.seal(&ring)?.as_bytes())?;
         Ok(ring)
     }
 
-    fn seal(&self, ring: &KeyRing) -> Result<String, Error> {
+    fn seal(&self, ring: &KeyRing<S>) -> Result<String, Error> {
         let entries: Vec<Entry> = ring
             .versions()
-            .map(|(version, kek)| Entry { version, key: HEXLOWER.encode(kek.expose_secret()) })
+            .map(|(version, key)| Entry { version, key: HEXLOWER.encode(key.expose()) })
             .collect();
         // Reserved up front: a buffer that grows leaves unwiped copies of the keys behind.
-        let mut list = Zeroizing::new(Vec::with_capacity(128 * entries.len() + 64));
+        let length = entries.iter().map(|entry| entry.key.len() + 64).sum::<usize>() + 64;
+        let mut list = Zeroizing::new(Vec::with_capacity(length));
         serde_json::to_writer(&mut *list, &entries).map_err(|e| cannot_write(&e))?;
         let mut nonce = [0; NONCE];
         random(&mut nonce)?;
@@ -141,7 +148,7 @@ impl RingFile {
         Ok(format!("{}\n{}\n", self.header, BASE64.encode(&[nonce.as_slice(), &sealed].concat())))
     }
 
-    fn unseal(&self, body: &str) -> Result<KeyRing, Error> {
+    fn unseal(&self, body: &str) -> Result<KeyRing<S>, Error> {
         let damaged = || damaged(&self.path);
         let bytes = BASE64.decode(body.as_bytes()).map_err(|_| damaged())?;
         let (nonce, sealed) = bytes.split_first_chunk::<NONCE>().ok_or_else(damaged)?;
@@ -151,7 +158,8 @@ impl RingFile {
             .map_err(|_| damaged())?;
         let list = Zeroizing::new(list);
         let entries: Vec<Entry> = serde_json::from_slice(&list).map_err(|_| damaged())?;
-        let versions: Option<Vec<(u32, Kek)>> = entries.iter().map(|e| Some((e.version, e.kek()?))).collect();
+        let versions: Option<Vec<(u32, S)>> =
+            entries.iter().map(|e| Some((e.version, e.secret()?))).collect();
         versions.and_then(KeyRing::from_versions).ok_or_else(damaged)
     }
 
@@ -161,10 +169,10 @@ impl RingFile {
 }
 
 impl Header {
-    fn new(uri: &KeyUri, cost: PassphraseCost, salt: &[u8; SALT]) -> Self {
+    fn new(format: &str, uri: &KeyUri, cost: PassphraseCost, salt: &[u8; SALT]) -> Self {
         let PassphraseCost { memory_kib, passes, lanes } = cost;
         let kdf = Kdf { name: KDF.to_owned(), memory_kib, passes, lanes, salt: BASE64.encode(salt) };
-        Self { format: FORMAT.to_owned(), version: FORMAT_VERSION, name: uri.name().to_owned(), kdf }
+        Self { format: format.to_owned(), version: FORMAT_VERSION, name: uri.name().to_owned(), kdf }
     }
 
     fn to_line(&self) -> Result<String, Error> {
@@ -172,9 +180,12 @@ impl Header {
     }
 
     /// Reads the first line. It is not authenticated yet, so every value in it is bounded here.
-    fn parse(path: &Path, line: &str) -> Result<(KeyUri, PassphraseCost, [u8; SALT]), Error> {
+    fn parse(expected: &str, path: &Path, line: &str) -> Result<(KeyUri, PassphraseCost, [u8; SALT]), Error> {
         let Self { format, version, name, kdf } = serde_json::from_str(line).map_err(|_| damaged(path))?;
-        if format != FORMAT || kdf.name != KDF {
+        if format != expected {
+            return Err(Error::invalid(format!("{} does not say that it is a `{expected}`", path.display())));
+        }
+        if kdf.name != KDF {
             return Err(damaged(path));
         }
         if version != FORMAT_VERSION {
@@ -190,16 +201,14 @@ impl Header {
 }
 
 impl Entry {
-    fn kek(&self) -> Option<Kek> {
-        let bytes = Zeroizing::new(HEXLOWER.decode(self.key.as_bytes()).ok()?);
-        let bytes: &[u8; 32] = bytes.as_slice().try_into().ok()?;
-        Some(SecretBox::init_with_mut(|kek: &mut [u8; 32]| kek.copy_from_slice(bytes)))
+    fn secret<S: Secret>(&self) -> Option<S> {
+        S::read(&Zeroizing::new(HEXLOWER.decode(self.key.as_bytes()).ok()?))
     }
 }
 
-impl fmt::Debug for RingFile {
+impl<S> fmt::Debug for RingFile<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { path, header: _, file_key: _ } = self;
+        let Self { path, header: _, file_key: _, holds: _ } = self;
         f.debug_struct("RingFile").field("path", path).finish_non_exhaustive()
     }
 }
@@ -211,7 +220,7 @@ fn split(text: &str) -> Option<(&str, &str)> {
 }
 
 /// Argon2id version 1.3, RFC 9106 section 3.
-fn derive(passphrase: &SecretString, salt: &[u8; SALT], cost: PassphraseCost) -> Result<Kek, Error> {
+fn derive(passphrase: &SecretString, salt: &[u8; SALT], cost: PassphraseCost) -> Result<FileKey, Error> {
     let PassphraseCost { memory_kib, passes, lanes } = cost;
     let cannot =
         |e: argon2::Error| Error::invalid("Argon2id refuses these parameters").with_source(e.to_string());

@@ -1,4 +1,4 @@
-//! The versions of a key-encryption key, and how they wrap.
+//! The versions of a key, and how those of a key-encryption key wrap.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -17,30 +17,60 @@ use crate::{
 
 const LABEL: &[u8] = b"zk-kms local wrap v1";
 const NONCE: usize = 24;
-/// More versions than a century of monthly rotations; a limit because files are read before they are trusted.
-const MAX_VERSIONS: usize = 2048;
 
-/// The bytes of one version.
-pub(super) type Kek = SecretBox<[u8; 32]>;
+/// What one version of a key is.
+pub(super) trait Secret: Sized {
+    /// What a file of such keys calls itself.
+    const FORMAT: &str;
+    /// A limit because files are read before they are trusted.
+    const MAX_VERSIONS: usize;
 
-/// Every version of one key-encryption key, never empty.
-#[derive(Clone)]
-pub(super) struct KeyRing {
-    newest: (u32, Arc<Kek>),
-    older: BTreeMap<u32, Arc<Kek>>,
+    fn generate() -> Result<Self, Error>;
+    fn read(bytes: &[u8]) -> Option<Self>;
+    fn expose(&self) -> &[u8];
 }
 
-impl KeyRing {
+/// The bytes of one version of a key-encryption key.
+pub(super) struct Kek(SecretBox<[u8; 32]>);
+
+impl Secret for Kek {
+    const FORMAT: &str = "zk-keyring";
+    /// More versions than a century of monthly rotations.
+    const MAX_VERSIONS: usize = 2048;
+
+    fn generate() -> Result<Self, Error> {
+        let mut drawn = Ok(());
+        let kek = SecretBox::init_with_mut(|kek: &mut [u8; 32]| drawn = random(kek));
+        drawn.map(|()| Self(kek))
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; 32] = bytes.try_into().ok()?;
+        Some(Self(SecretBox::init_with_mut(|kek: &mut [u8; 32]| kek.copy_from_slice(bytes))))
+    }
+
+    fn expose(&self) -> &[u8] {
+        self.0.expose_secret()
+    }
+}
+
+/// Every version of one key, never empty.
+pub(super) struct KeyRing<S> {
+    newest: (u32, Arc<S>),
+    older: BTreeMap<u32, Arc<S>>,
+}
+
+impl<S: Secret> KeyRing<S> {
     /// Makes a ring with version 1.
     pub(super) fn generate() -> Result<Self, Error> {
-        Ok(Self { newest: (1, new_kek()?), older: BTreeMap::new() })
+        Ok(Self { newest: (1, Arc::new(S::generate()?)), older: BTreeMap::new() })
     }
 
     /// Takes the versions read from a file, which must be distinct and not 0.
-    pub(super) fn from_versions(versions: Vec<(u32, Kek)>) -> Option<Self> {
+    pub(super) fn from_versions(versions: Vec<(u32, S)>) -> Option<Self> {
         let count = versions.len();
-        let mut older: BTreeMap<_, _> = versions.into_iter().map(|(v, kek)| (v, Arc::new(kek))).collect();
-        if older.len() != count || count > MAX_VERSIONS || older.contains_key(&0) {
+        let mut older: BTreeMap<_, _> = versions.into_iter().map(|(v, key)| (v, Arc::new(key))).collect();
+        if older.len() != count || count > S::MAX_VERSIONS || older.contains_key(&0) {
             return None;
         }
         let newest = older.pop_last()?;
@@ -48,37 +78,40 @@ impl KeyRing {
     }
 
     /// Returns every version, oldest first.
-    pub(super) fn versions(&self) -> impl Iterator<Item = (u32, &Kek)> {
-        let (newest, kek) = &self.newest;
-        self.older.iter().map(|(v, kek)| (*v, &**kek)).chain([(*newest, &**kek)])
+    pub(super) fn versions(&self) -> impl Iterator<Item = (u32, &S)> {
+        let (newest, key) = &self.newest;
+        self.older.iter().map(|(v, key)| (*v, &**key)).chain([(*newest, &**key)])
     }
 
     /// Returns this ring with one version more.
     pub(super) fn rotated(&self) -> Result<Self, Error> {
-        let (newest, kek) = &self.newest;
-        let next = newest.checked_add(1).filter(|_| self.older.len() + 1 < MAX_VERSIONS);
+        let (newest, key) = &self.newest;
+        let next = newest.checked_add(1).filter(|_| self.older.len() + 1 < S::MAX_VERSIONS);
         let next =
             next.ok_or_else(|| Error::new(ErrorKind::Unsupported, "the key ring holds no more versions"))?;
         let mut older = self.older.clone();
-        older.insert(*newest, Arc::clone(kek));
-        Ok(Self { newest: (next, new_kek()?), older })
+        older.insert(*newest, Arc::clone(key));
+        Ok(Self { newest: (next, Arc::new(S::generate()?)), older })
     }
 
     /// Tells whether this ring unwraps all that the other does.
     pub(super) fn holds_all_of(&self, other: &Self) -> bool {
-        other.versions().all(|(version, kek)| {
-            self.kek(version).is_some_and(|own| own.expose_secret().ct_eq(kek.expose_secret()).into())
+        other.versions().all(|(version, key)| {
+            self.version(version).is_some_and(|own| own.expose().ct_eq(key.expose()).into())
         })
     }
 
-    pub(super) fn newest(&self) -> u32 {
-        self.newest.0
+    pub(super) fn newest(&self) -> (u32, &S) {
+        (self.newest.0, &self.newest.1)
     }
 
-    pub(super) fn has(&self, version: u32) -> bool {
-        self.kek(version).is_some()
+    pub(super) fn version(&self, version: u32) -> Option<&S> {
+        let (newest, key) = &self.newest;
+        if version == *newest { Some(key) } else { self.older.get(&version).map(|key| &**key) }
     }
+}
 
+impl KeyRing<Kek> {
     pub(super) fn wrap(&self, uri: &KeyUri, key: &DataKey, context: &Context) -> Result<WrappedKey, Error> {
         let (version, kek) = &self.newest;
         let version = KeyVersion::from(*version);
@@ -97,12 +130,7 @@ impl KeyRing {
         wrapped: &WrappedKey,
         context: &Context,
     ) -> Result<DataKey, Error> {
-        let Some(kek) = self.kek(version) else {
-            return Err(Error::new(
-                ErrorKind::NotFound,
-                format!("`{}` has no version {version}", wrapped.uri()),
-            ));
-        };
+        let kek = self.version(version).ok_or_else(|| no_version(wrapped.uri(), version))?;
         let (nonce, sealed) = wrapped.bytes().split_first_chunk::<NONCE>().ok_or_else(cannot_unwrap)?;
         let aad = associated_data(wrapped.uri(), wrapped.version(), context);
         let key = cipher(kek)
@@ -110,14 +138,9 @@ impl KeyRing {
             .map_err(|_| cannot_unwrap())?;
         DataKey::from_slice(&Zeroizing::new(key)).map_err(|_| cannot_unwrap())
     }
-
-    fn kek(&self, version: u32) -> Option<&Kek> {
-        let (newest, kek) = &self.newest;
-        if version == *newest { Some(kek) } else { self.older.get(&version).map(|kek| &**kek) }
-    }
 }
 
-impl fmt::Debug for KeyRing {
+impl<S> fmt::Debug for KeyRing<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "KeyRing({} versions, newest {})", self.older.len() + 1, self.newest.0)
     }
@@ -126,6 +149,10 @@ impl fmt::Debug for KeyRing {
 /// One text for a wrong key, a wrong context and changed bytes.
 pub(super) fn cannot_unwrap() -> Error {
     Error::invalid("the wrapped key does not open with this key and context")
+}
+
+pub(super) fn no_version(uri: &KeyUri, version: u32) -> Error {
+    Error::new(ErrorKind::NotFound, format!("`{uri}` has no version {version}"))
 }
 
 /// Reads the version of a local key; only the spelling that we write, so that there is one for each version.
@@ -144,11 +171,5 @@ fn associated_data(uri: &KeyUri, version: &KeyVersion, context: &Context) -> Vec
 }
 
 fn cipher(kek: &Kek) -> XChaCha20Poly1305 {
-    XChaCha20Poly1305::new(kek.expose_secret().into())
-}
-
-fn new_kek() -> Result<Arc<Kek>, Error> {
-    let mut drawn = Ok(());
-    let kek = SecretBox::init_with_mut(|kek: &mut [u8; 32]| drawn = random(kek));
-    drawn.map(|()| Arc::new(kek))
+    XChaCha20Poly1305::new(kek.0.expose_secret().into())
 }

@@ -200,30 +200,30 @@ pub async fn errors_and_debug_carry_no_secret(kms: &dyn Kms) -> Result<(), Broke
 }
 
 /// The name of the law being tested, and the ways to say that it does not hold.
-struct Law(&'static str);
+pub(super) struct Law(pub(super) &'static str);
 
 impl Law {
-    fn key(&self) -> Result<DataKey, Broken> {
+    pub(super) fn key(&self) -> Result<DataKey, Broken> {
         self.ok("generate", DataKey::generate())
     }
 
-    fn context(&self, scope: &str) -> Result<Context, Broken> {
+    pub(super) fn context(&self, scope: &str) -> Result<Context, Broken> {
         self.ok("context", Context::new().with("scope", scope))
     }
 
-    fn long_context(&self) -> Result<Context, Broken> {
+    pub(super) fn long_context(&self) -> Result<Context, Broken> {
         self.ok("context", Context::new().with("long", [0xff; 512]))
     }
 
-    fn with_bytes(&self, wrapped: &WrappedKey, bytes: Vec<u8>) -> Result<WrappedKey, Broken> {
+    pub(super) fn with_bytes(&self, wrapped: &WrappedKey, bytes: Vec<u8>) -> Result<WrappedKey, Broken> {
         self.ok("change", WrappedKey::new(wrapped.uri().clone(), wrapped.version().clone(), bytes))
     }
 
-    fn ok<T>(&self, step: &str, result: Result<T, Error>) -> Result<T, Broken> {
+    pub(super) fn ok<T>(&self, step: &str, result: Result<T, Error>) -> Result<T, Broken> {
         result.map_err(|error| self.broken(format!("{step} failed with {:?}: {error}", error.kind())))
     }
 
-    fn invalid<T>(&self, what: &str, result: Result<T, Error>) -> Result<(), Broken> {
+    pub(super) fn invalid<T>(&self, what: &str, result: Result<T, Error>) -> Result<(), Broken> {
         match result {
             Err(error) if error.kind() == ErrorKind::Invalid => Ok(()),
             Err(error) => Err(self.broken(format!("{what} gave {:?}, not Invalid", error.kind()))),
@@ -231,11 +231,11 @@ impl Law {
         }
     }
 
-    fn holds(&self, condition: bool, otherwise: &str) -> Result<(), Broken> {
+    pub(super) fn holds(&self, condition: bool, otherwise: &str) -> Result<(), Broken> {
         if condition { Ok(()) } else { Err(self.broken(otherwise)) }
     }
 
-    fn broken(&self, how: impl fmt::Display) -> Broken {
+    pub(super) fn broken(&self, how: impl fmt::Display) -> Broken {
         Broken { law: self.0, how: how.to_string() }
     }
 }
