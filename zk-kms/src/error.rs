@@ -1,6 +1,6 @@
 //! What can go wrong, in words that mean the same for every backend.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 /// The reason a call to a key-management service failed.
 ///
@@ -20,6 +20,7 @@ use std::borrow::Cow;
 pub struct Error {
     kind: ErrorKind,
     message: Cow<'static, str>,
+    retry_after: Option<Duration>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -52,7 +53,7 @@ impl Error {
     ///
     /// The message is our half only; the cause goes to [`Error::with_source`]. It must not hold secrets.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self { kind, message: message.into(), retry_after: None, source: None }
     }
 
     /// Adds the cause, shown by [`std::error::Error::source`] and not by `Display`.
@@ -62,16 +63,36 @@ impl Error {
         self
     }
 
+    /// Adds how long the service asks to wait before the next attempt, as in HTTP's `Retry-After`.
+    #[must_use]
+    pub fn with_retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
     /// Returns what kind of failure this is.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
+    /// Returns how long the service asks to wait before the next attempt, if it said so.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
     /// Tells whether the same call may succeed later with nothing changed by the caller.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self.kind, ErrorKind::Throttled | ErrorKind::Unavailable)
+    }
+
+    /// Copies what callers act on, without the cause: for those who share the outcome of one call.
+    #[cfg(feature = "layers")]
+    pub(crate) fn without_source(&self) -> Self {
+        let Self { kind, message, retry_after, source: _ } = self;
+        Self { kind: *kind, message: message.clone(), retry_after: *retry_after, source: None }
     }
 
     pub(crate) fn invalid(message: impl Into<Cow<'static, str>>) -> Self {

@@ -1,6 +1,6 @@
 //! The promise every backend keeps.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 
@@ -57,6 +57,39 @@ pub trait Kms: fmt::Debug + Send + Sync {
 
     /// Says what this backend can do beyond the promise.
     fn capabilities(&self) -> Capabilities;
+}
+
+/// A shared backend is a backend, so that layers fit around what [`open`](crate::open()) returns.
+#[async_trait]
+impl<K: Kms + ?Sized> Kms for Arc<K> {
+    fn uri(&self) -> &KeyUri {
+        (**self).uri()
+    }
+
+    async fn wrap_key(&self, key: &DataKey, context: &Context) -> Result<WrappedKey, Error> {
+        (**self).wrap_key(key, context).await
+    }
+
+    async fn unwrap_key(&self, wrapped: &WrappedKey, context: &Context) -> Result<DataKey, Error> {
+        (**self).unwrap_key(wrapped, context).await
+    }
+
+    async fn rewrap_key(
+        &self,
+        wrapped: &WrappedKey,
+        from: &Context,
+        to: &Context,
+    ) -> Result<WrappedKey, Error> {
+        (**self).rewrap_key(wrapped, from, to).await
+    }
+
+    async fn status(&self) -> Result<KeyStatus, Error> {
+        (**self).status().await
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        (**self).capabilities()
+    }
 }
 
 /// What a service says about a key-encryption key.

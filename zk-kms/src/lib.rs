@@ -40,6 +40,7 @@
 //! | feature | adds |
 //! |---|---|
 //! | `rsa` | key pairs: `AsymmetricKms`, `PinnedKms`, `PublicKey`, `LocalKeyPair`; links AWS-LC |
+//! | `layers` | `layers`: deadline, retry with a budget, circuit breaker, concurrency limit, single flight, tracing, audit |
 //! | `testing` | `testing`: the laws every backend passes |
 //!
 //! # Limits
@@ -55,6 +56,8 @@ mod asymmetric;
 mod error;
 mod key;
 mod kms;
+#[cfg(feature = "layers")]
+pub mod layers;
 mod local;
 mod open;
 #[cfg(feature = "testing")]
