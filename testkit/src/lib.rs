@@ -1,5 +1,5 @@
-//! Private PostgreSQL clusters with verified TLS, SCRAM and client certificates, and emulators of key-management
-//! services, for tests and examples.
+//! Private PostgreSQL clusters with verified TLS, SCRAM and client certificates, and emulators and fakes of
+//! key-management services and secret stores, for tests and examples.
 //!
 //! ```
 //! # tokio::runtime::Runtime::new().unwrap().block_on(async {
@@ -33,6 +33,7 @@ mod cluster;
 mod database;
 pub mod emulator;
 mod error;
+pub mod fake;
 mod supervisor;
 mod template;
 
