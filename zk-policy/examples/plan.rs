@@ -14,7 +14,7 @@ use serde::Serialize;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
-use zk_policy::{Colour, Consent, Document, Policy, Schema, Severity, check, pg};
+use zk_policy::{Colour, Consent, Diagnostics, Document, Policy, Schema, Severity, check, pg};
 
 const HELP: &str = "\
 Guards a PostgreSQL database by a policy: who may do what with which rows and columns.
@@ -23,6 +23,7 @@ usage: plan COMMAND POLICY_FILE [OPTION...]
 
 commands
   check     says what is wrong with the policy, all of it at once
+  fmt       writes the policy in its canonical form, with its comments, back into the file
   plan      says what would change in the database, and whose access that widens or narrows
   apply     plans, carries the plan out in one transaction, verifies the result
   lint      says what in the database weakens or slows the policy from outside
@@ -35,6 +36,7 @@ options
                       machine; a Unix socket does not need it
   --schema FILE       for check and matrix: tables and columns as JSON, instead of a database
   --format FORMAT     text (the default) or json; for plan and apply also sql, for matrix also html
+  --check             for fmt: leaves the file as it is
   --allow-widening    lets apply give somebody more access than before; without it such a plan is refused
 
 environment
@@ -44,7 +46,7 @@ environment
 exit status
   0  there is nothing to do: the policy is right, is in force, nothing weakens it (notes of lint do not count)
   1  it could not be done; why is said on standard error
-  2  there is something to do: the plan has steps, or lint has findings
+  2  there is something to do: the plan has steps, lint has findings, fmt --check would change the file
 ";
 
 type Result<T> = std::result::Result<T, Box<dyn StdError + Send + Sync>>;
@@ -84,6 +86,7 @@ async fn run() -> Result<Outcome> {
             say(&format!("policy {} is right; tables: {tables}, roles: {roles}\n", policy.name()))?;
             Ok(Outcome::Done)
         }
+        "fmt" => arguments.reformat(),
         "matrix" => {
             let matrix = arguments.policy().await?.access_matrix();
             match arguments.format.as_str() {
@@ -139,6 +142,7 @@ struct Arguments {
     plaintext: bool,
     schema: Option<PathBuf>,
     format: String,
+    check: bool,
     widening: bool,
 }
 
@@ -148,7 +152,8 @@ impl Arguments {
         use lexopt::prelude::{Long, Short, Value};
 
         let (mut database, mut root_cert, mut schema) = (None, None, None);
-        let (mut plaintext, mut widening, mut format) = (false, false, "text".to_owned());
+        let (mut plaintext, mut check, mut widening) = (false, false, false);
+        let mut format = "text".to_owned();
         let mut words = Vec::new();
         let mut parser = lexopt::Parser::from_env();
         while let Some(argument) = parser.next()? {
@@ -159,6 +164,7 @@ impl Arguments {
                 Long("schema") => schema = Some(parser.value()?.into()),
                 Long("format") => format = unicode(parser.value()?)?,
                 Long("plaintext") => plaintext = true,
+                Long("check") => check = true,
                 Long("allow-widening") => widening = true,
                 Value(word) => words.push(word),
                 other => return Err(format!("{}; --help lists what there is", other.unexpected()).into()),
@@ -169,7 +175,7 @@ impl Arguments {
         )?;
         let command = unicode(command)?;
         let formats: &[&str] = match command.as_str() {
-            "check" => &["text"],
+            "check" | "fmt" => &["text"],
             "lint" => &["text", "json"],
             "plan" | "apply" => &["text", "json", "sql"],
             "matrix" => &["text", "json", "html"],
@@ -179,7 +185,7 @@ impl Arguments {
             return Err(format!("{command} has no format `{format}`, only {}", formats.join(", ")).into());
         }
         let file = file.into();
-        Ok(Some(Self { command, file, database, root_cert, plaintext, schema, format, widening }))
+        Ok(Some(Self { command, file, database, root_cert, plaintext, schema, format, check, widening }))
     }
 
     /// The policy, checked against the file of a schema, or against the database.
@@ -205,14 +211,36 @@ impl Arguments {
     }
 
     fn checked(&self, schema: &Schema) -> Result<Policy> {
-        let name = self.file.display().to_string();
-        let text =
-            fs::read_to_string(&self.file).map_err(|e| format!("the policy {name} cannot be read: {e}"))?;
+        let text = self.text()?;
+        Document::parse(&text)
+            .and_then(|document| check(&document, schema))
+            .map_err(|m| self.drawn(&m, &text))
+    }
+
+    fn reformat(&self) -> Result<Outcome> {
+        let text = self.text()?;
+        let formatted = Document::format(&text).map_err(|mistakes| self.drawn(&mistakes, &text))?;
+        if formatted == text {
+            return Ok(Outcome::Done);
+        }
+        let name = self.file.display();
+        if self.check {
+            say(&format!("{name} is not in its canonical form; fmt writes it\n"))?;
+            return Ok(Outcome::Todo);
+        }
+        fs::write(&self.file, formatted).map_err(|e| format!("the policy {name} cannot be written: {e}"))?;
+        Ok(Outcome::Done)
+    }
+
+    fn text(&self) -> Result<String> {
+        let unreadable = |e| format!("the policy {} cannot be read: {e}", self.file.display()).into();
+        fs::read_to_string(&self.file).map_err(unreadable)
+    }
+
+    fn drawn(&self, mistakes: &Diagnostics, text: &str) -> Box<dyn StdError + Send + Sync> {
         let colour = if io::stderr().is_terminal() { Colour::Always } else { Colour::Never };
-        Document::parse(&text).and_then(|document| check(&document, schema)).map_err(|mistakes| {
-            let drawn = mistakes.render(&name, &text, colour);
-            format!("the policy has mistakes\n\n{}", drawn.trim_end()).into()
-        })
+        let drawn = mistakes.render(&self.file.display().to_string(), text, colour);
+        format!("the policy has mistakes\n\n{}", drawn.trim_end()).into()
     }
 
     async fn connect(&self) -> Result<Client> {

@@ -135,6 +135,10 @@ pub(crate) const MAX_NAME: usize = 63;
 pub struct Diagnostics(Vec<Diagnostic>);
 
 impl Diagnostics {
+    pub(crate) fn one(diagnostic: Diagnostic) -> Self {
+        Self(vec![diagnostic])
+    }
+
     /// Adds one, up to as many as somebody would read: a text of millions of mistakes must not cost more than that.
     pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
         if self.0.len() < MAX_REPORTED {

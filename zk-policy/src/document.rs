@@ -1,5 +1,6 @@
 //! A policy as written: the tree that the text parser makes, that a studio posts as JSON, and that prints back.
 
+mod comments;
 mod lexer;
 mod parser;
 mod print;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::Diagnostics;
 use crate::source::Span;
+use comments::Comments;
 
 /// Words that are never names unless quoted, because a reader could take them for something else.
 const RESERVED: [&str; 16] = [
@@ -121,7 +123,25 @@ impl Document {
     /// # Errors
     /// Every mistake in the text, at once: [`Code`](crate::Code) 1xx.
     pub fn parse(source: &str) -> Result<Self, Diagnostics> {
-        parser::parse(source)
+        Ok(parser::parse(source)?.document)
+    }
+
+    /// Rewrites the text of a policy in its canonical form and keeps its comments: one at the end of a line stays with what
+    /// it stands behind, any other with what it precedes.
+    ///
+    /// ```
+    /// use zk_policy::Document;
+    ///
+    /// let text = "policy shop # of toys\n# who sells\nROLE clerk\n";
+    /// assert_eq!(Document::format(text)?, "policy shop  # of toys\n\n# who sells\nrole clerk\n");
+    /// # Ok::<(), zk_policy::Diagnostics>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`parse`](Self::parse).
+    pub fn format(source: &str) -> Result<String, Diagnostics> {
+        let text = parser::parse(source)?;
+        Ok(print::print(&text.document, &Comments::attach(source, &text.comments, &text.places)))
     }
 }
 

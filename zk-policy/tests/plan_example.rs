@@ -167,3 +167,24 @@ fn a_schema_file_stands_in_for_a_database() {
     assert_eq!(run("check").status.code(), Some(0), "{}", all(&run("check")));
     assert!(all(&run("matrix")).contains("tenant_id"));
 }
+
+#[test]
+fn fmt_writes_the_canonical_form_and_keeps_comments() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("shop.policy");
+    std::fs::write(&file, "policy shop   # of toys\nROLE clerk").unwrap();
+    let program = example();
+    let run = |options: &[&str]| Command::new(&program).arg("fmt").arg(&file).args(options).output().unwrap();
+    let written = || std::fs::read_to_string(&file).unwrap();
+
+    let checked = run(&["--check"]);
+    assert_eq!(checked.status.code(), Some(2), "{}", all(&checked));
+    assert!(written().contains("ROLE"), "--check leaves the file as it is");
+    assert_eq!(run(&[]).status.code(), Some(0));
+    assert_eq!(written(), "policy shop  # of toys\n\nrole clerk\n");
+    assert_eq!(run(&["--check"]).status.code(), Some(0));
+
+    std::fs::write(&file, "policy").unwrap();
+    assert!(all(&run(&[])).contains("error[E102]"), "{}", all(&run(&[])));
+    assert_eq!(written(), "policy", "a text with mistakes is left as it is");
+}

@@ -20,9 +20,10 @@ pub(super) enum Token {
 const MARKS: [&str; 16] =
     ["<>", "!=", "<=", ">=", "{", "}", "(", ")", "[", "]", ",", ".", ":", "=", "<", ">"];
 
-/// Splits the text into tokens, always closed by [`Token::End`]; what cannot be read is reported and skipped.
-pub(super) fn lex(source: &str, diagnostics: &mut Diagnostics) -> Vec<(Token, Span)> {
-    let mut tokens = Vec::new();
+/// Splits the text into tokens, always closed by [`Token::End`], and the places of its comments; what cannot be read is
+/// reported and skipped.
+pub(super) fn lex(source: &str, diagnostics: &mut Diagnostics) -> (Vec<(Token, Span)>, Vec<Span>) {
+    let (mut tokens, mut comments) = (Vec::new(), Vec::new());
     let mut at = 0;
     while let Some(rest) = source.get(at..).filter(|rest| !rest.is_empty()) {
         let start = at;
@@ -33,6 +34,7 @@ pub(super) fn lex(source: &str, diagnostics: &mut Diagnostics) -> Vec<(Token, Sp
         }
         if first == '#' {
             at += rest.find('\n').unwrap_or(rest.len());
+            comments.push(Span::new(start, at));
             continue;
         }
         let token = if first.is_ascii_alphabetic() || first == '_' {
@@ -88,7 +90,7 @@ pub(super) fn lex(source: &str, diagnostics: &mut Diagnostics) -> Vec<(Token, Sp
         tokens.extend(token.map(|token| (token, Span::new(start, at))));
     }
     tokens.push((Token::End, Span::new(source.len(), source.len())));
-    tokens
+    (tokens, comments)
 }
 
 fn starts_with_digit(text: &str) -> bool {

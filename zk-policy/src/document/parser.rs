@@ -1,5 +1,6 @@
 //! Tokens into a [`Document`]: recursive descent that goes on after a mistake, so that all are reported at once.
 
+use super::comments::{Line, Place};
 use super::lexer::{Token, lex};
 use super::{
     Claim, ClaimType, ColumnRule, ColumnSet, Command, Document, Effect, Expr, Literal, MaskKind, MaskRule,
@@ -16,28 +17,24 @@ const MAX_DEPTH: usize = 64;
 const ITEMS: [&str; 5] = ["role", "claim", "claims", "table", "persona"];
 const STATEMENTS: [&str; 7] = ["tenant", "shared", "critical", "allow", "deny", "columns", "mask"];
 
-pub(super) fn parse(source: &str) -> Result<Document, Diagnostics> {
-    let mut diagnostics = Diagnostics::default();
-    if source.len() > MAX_SOURCE {
-        let message = format!("the text is longer than {MAX_SOURCE} bytes");
-        diagnostics.push(Diagnostic::new(Code::Limit, Span::NONE, message));
-        return diagnostics.or(empty_document());
-    }
-    let tokens = lex(source, &mut diagnostics);
-    let mut parser = Parser { tokens, at: 0, depth: 0, diagnostics };
-    let document = parser.document();
-    parser.diagnostics.or(document)
+/// A text that was read: what it says, and where.
+pub(super) struct Text {
+    pub(super) document: Document,
+    pub(super) comments: Vec<Span>,
+    /// Where each line of the canonical form stands, in the order of the text; the last is its end.
+    pub(super) places: Vec<(Place, Span)>,
 }
 
-fn empty_document() -> Document {
-    Document {
-        name: "".into(),
-        roles: vec![],
-        claims: vec![],
-        signed: false,
-        tables: vec![],
-        personas: vec![],
+pub(super) fn parse(source: &str) -> Result<Text, Diagnostics> {
+    if source.len() > MAX_SOURCE {
+        let message = format!("the text is longer than {MAX_SOURCE} bytes");
+        return Err(Diagnostics::one(Diagnostic::new(Code::Limit, Span::NONE, message)));
     }
+    let mut diagnostics = Diagnostics::default();
+    let (tokens, comments) = lex(source, &mut diagnostics);
+    let mut parser = Parser { tokens, at: 0, depth: 0, diagnostics, places: Vec::new() };
+    let document = parser.document();
+    parser.diagnostics.or(Text { document, comments, places: parser.places })
 }
 
 /// A mistake was reported; the caller decides where reading goes on.
@@ -49,6 +46,7 @@ struct Parser {
     at: usize,
     depth: usize,
     diagnostics: Diagnostics,
+    places: Vec<(Place, Span)>,
 }
 
 impl Parser {
@@ -65,6 +63,7 @@ impl Parser {
             Ok(name) => document.name = name,
             Err(Reported) => self.skip_to(&ITEMS),
         }
+        self.placed(Place::Policy, self.tokens.first().map_or(Span::NONE, |(_, span)| *span));
         while *self.peek() != Token::End {
             let start = self.at;
             if self.item(&mut document).is_err() {
@@ -72,27 +71,39 @@ impl Parser {
                 self.skip_to(&ITEMS);
             }
         }
+        self.places.push((Place::End, self.span()));
         document
     }
 
+    /// Remembers where a line of the canonical form stands: from `start` to what was read last.
+    fn placed(&mut self, place: Place, start: Span) {
+        self.places.push((place, start.to(self.previous_span())));
+    }
+
     fn item(&mut self, document: &mut Document) -> Parsed<()> {
+        let start = self.span();
         if self.eat_word("role") {
             let name = self.name("the role's name")?;
             let includes = if self.eat_word("includes") { self.names("a role")? } else { vec![] };
+            self.placed(Place::Role(document.roles.len()), start);
             document.roles.push(Role { name, includes });
         } else if self.eat_word("claim") {
             let name = self.name("the claim's name")?;
             self.mark(":")?;
-            document.claims.push(Claim { name, ty: self.claim_type()? });
+            let ty = self.claim_type()?;
+            self.placed(Place::Claim(document.claims.len()), start);
+            document.claims.push(Claim { name, ty });
         } else if self.eat_word("claims") {
             self.keyword("signed")?;
+            self.placed(Place::Signed, start);
             document.signed = true;
         } else if self.eat_word("table") {
-            let table = self.table()?;
+            let index = document.tables.len();
+            let table = self.table(start, |line| Place::Table(index, line))?;
             document.tables.push(table);
-        } else if self.is_word("persona") {
-            self.at += 1;
-            let persona = self.persona()?;
+        } else if self.eat_word("persona") {
+            let index = document.personas.len();
+            let persona = self.persona(start, |line| Place::Persona(index, line))?;
             document.personas.push(persona);
         } else {
             return self.unexpected("`role`, `claim`, `claims`, `table` or `persona`", &ITEMS);
@@ -126,18 +137,22 @@ impl Parser {
         Err(Reported)
     }
 
-    fn table(&mut self) -> Parsed<Table> {
+    fn table(&mut self, start: Span, place: impl Fn(Line) -> Place) -> Parsed<Table> {
         let name = self.table_name()?;
         let mut table =
             Table { name, tenancy: None, critical: vec![], rules: vec![], columns: vec![], masks: vec![] };
         self.mark("{")?;
+        self.placed(place(Line::Open), start);
         while !self.eat("}") {
             if *self.peek() == Token::End {
                 return self.unexpected("`}`", &[]);
             }
-            let start = self.at;
-            if self.statement(&mut table).is_err() {
-                self.at += usize::from(self.at == start);
+            let (at, start) = (self.at, self.span());
+            let read = self.statement(&mut table);
+            if let Ok(line) = read {
+                self.placed(place(line), start);
+            } else {
+                self.at += usize::from(self.at == at);
                 self.skip_to(&STATEMENTS);
                 // A new item can only start after this table's `}`; without one, the table ends here.
                 if matches!(self.peek(), Token::Word(word) if ITEMS.contains(&word.as_str())) {
@@ -145,22 +160,27 @@ impl Parser {
                 }
             }
         }
+        self.placed(place(Line::Close), self.previous_span());
         Ok(table)
     }
 
-    fn persona(&mut self) -> Parsed<Persona> {
+    fn persona(&mut self, start: Span, place: impl Fn(Line) -> Place) -> Parsed<Persona> {
         let name = self.name("the persona's name")?;
         self.mark("{")?;
+        self.placed(place(Line::Open), start);
         let mut rights = Vec::new();
         while !self.eat("}") {
+            let start = self.span();
             let commands = self.commands(&Command::ALL)?;
             self.keyword("on")?;
             let table = self.table_name()?;
             self.keyword("across")?;
             self.keyword("tenants")?;
             let condition = if self.eat_word("where") { Some(self.expr()?) } else { None };
+            self.placed(place(Line::Right(rights.len())), start);
             rights.push(PersonaRight { commands, table, condition });
         }
+        self.placed(place(Line::Close), self.previous_span());
         Ok(Persona { name, rights })
     }
 
@@ -172,7 +192,8 @@ impl Parser {
         Ok(TableName { schema: "public".into(), table: first })
     }
 
-    fn statement(&mut self, table: &mut Table) -> Parsed<()> {
+    /// Reads a statement and tells which line of the canonical form says it.
+    fn statement(&mut self, table: &mut Table) -> Parsed<Line> {
         let start = self.span();
         if self.eat_word("tenant") {
             let column = self.name("the tenant column")?;
@@ -181,31 +202,38 @@ impl Parser {
             self.mark(".")?;
             let claim = self.name("the claim's name")?;
             self.tenancy(table, Tenancy::Tenant { column, claim }, start);
-        } else if self.eat_word("shared") {
+            return Ok(Line::Tenancy);
+        }
+        if self.eat_word("shared") {
             self.tenancy(table, Tenancy::Shared, start);
-        } else if self.eat_word("critical") {
+            return Ok(Line::Tenancy);
+        }
+        if self.eat_word("critical") {
             table.critical.extend(self.names("a column")?);
-        } else if self.is_word("allow") || self.is_word("deny") {
+            return Ok(Line::Critical);
+        }
+        if self.is_word("allow") || self.is_word("deny") {
             let effect = if self.is_word("allow") { Effect::Allow } else { Effect::Deny };
             self.at += 1;
             let role = self.name("a role")?;
             let commands = self.commands(&Command::ALL)?;
             let condition = if self.eat_word("where") { Some(self.expr()?) } else { None };
-            table.rules.push(Rule { effect, role, commands, condition });
-        } else if self.eat_word("columns") {
+            return Ok(Line::Rule(push(&mut table.rules, Rule { effect, role, commands, condition })));
+        }
+        if self.eat_word("columns") {
             let role = self.name("a role")?;
             let commands = self.commands(&[Command::Select, Command::Insert, Command::Update])?;
-            table.columns.push(ColumnRule { role, commands, columns: self.column_set()? });
-        } else if self.eat_word("mask") {
-            let mask = self.mask_rule()?;
-            table.masks.push(mask);
-        } else {
-            return self.unexpected(
-                "`tenant`, `shared`, `critical`, `allow`, `deny`, `columns`, `mask` or `}`",
-                &STATEMENTS,
-            );
+            let columns = self.column_set()?;
+            return Ok(Line::Columns(push(&mut table.columns, ColumnRule { role, commands, columns })));
         }
-        Ok(())
+        if self.eat_word("mask") {
+            let rule = self.mask_rule()?;
+            return Ok(Line::Mask(push(&mut table.masks, rule)));
+        }
+        self.unexpected(
+            "`tenant`, `shared`, `critical`, `allow`, `deny`, `columns`, `mask` or `}`",
+            &STATEMENTS,
+        )
     }
 
     fn tenancy(&mut self, table: &mut Table, tenancy: Tenancy, span: Span) {
@@ -506,6 +534,12 @@ impl Parser {
         self.diagnostics.push(diagnostic);
         Err(Reported)
     }
+}
+
+/// Adds an item and tells its place.
+fn push<T>(items: &mut Vec<T>, item: T) -> usize {
+    items.push(item);
+    items.len() - 1
 }
 
 fn negate(expr: Expr, negated: bool) -> Expr {

@@ -2,91 +2,167 @@
 
 use std::fmt;
 
+use super::comments::{Comments, Line, Place};
 use super::{
-    ClaimType, ColumnRule, ColumnSet, Command, Document, Effect, Expr, MaskKind, MaskRule, Name, Persona,
-    PersonaRight, RESERVED, Rule, Table, Tenancy, Term,
+    ColumnRule, ColumnSet, Command, Document, Effect, Expr, MaskKind, MaskRule, Name, Persona, PersonaRight,
+    RESERVED, Rule, Table, Tenancy, Term,
 };
 
 impl fmt::Display for Document {
     /// Writes canonical text that parses to the same document.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "policy {}", Bare(&self.name))?;
-        for role in &self.roles {
-            write!(f, "{}role {}", blank_line_before(role, &self.roles), Bare(&role.name))?;
-            if !role.includes.is_empty() {
-                write!(f, " includes {}", Names(&role.includes))?;
+        f.write_str(&print(self, &Comments::default()))
+    }
+}
+
+/// Canonical text with the comments of another spelling of it.
+pub(super) fn print(document: &Document, comments: &Comments) -> String {
+    let mut printer = Printer { text: String::new(), comments };
+    printer.document(document);
+    printer.text
+}
+
+struct Printer<'a> {
+    text: String,
+    comments: &'a Comments,
+}
+
+impl Printer<'_> {
+    fn document(&mut self, document: &Document) {
+        self.line(Place::Policy, &format!("policy {}", Bare(&document.name)));
+        for (index, role) in document.roles.iter().enumerate() {
+            self.gap(index == 0);
+            let includes = match role.includes.as_slice() {
+                [] => String::new(),
+                includes => format!(" includes {}", Names(includes)),
+            };
+            self.line(Place::Role(index), &format!("role {}{includes}", Bare(&role.name)));
+        }
+        for (index, claim) in document.claims.iter().enumerate() {
+            self.gap(index == 0);
+            self.line(Place::Claim(index), &format!("claim {}: {}", Bare(&claim.name), claim.ty));
+        }
+        if document.signed {
+            self.line(Place::Signed, "claims signed");
+        }
+        document.tables.iter().enumerate().for_each(|(index, table)| self.table(index, table));
+        document.personas.iter().enumerate().for_each(|(index, persona)| self.persona(index, persona));
+        self.gap(self.comments.lines(Place::End).next().is_some());
+        self.comments_before(Place::End, "");
+    }
+
+    fn table(&mut self, index: usize, table: &Table) {
+        let place = |line| Place::Table(index, line);
+        self.gap(true);
+        let (schema, name) = (Bare(&table.name.schema), Bare(&table.name.table));
+        self.line(place(Line::Open), &format!("table {schema}.{name} {{"));
+        match &table.tenancy {
+            Some(Tenancy::Tenant { column, claim }) => {
+                let text = format!("tenant {} = claim.{}", Bare(column), Bare(claim));
+                self.line(place(Line::Tenancy), &text);
             }
-            writeln!(f)?;
+            Some(Tenancy::Shared) => self.line(place(Line::Tenancy), "shared"),
+            None => {}
         }
-        for claim in &self.claims {
-            let ty: ClaimType = claim.ty;
-            writeln!(f, "{}claim {}: {ty}", blank_line_before(claim, &self.claims), Bare(&claim.name))?;
+        if !table.critical.is_empty() {
+            self.line(place(Line::Critical), &format!("critical {}", Names(&table.critical)));
         }
-        if self.signed {
-            writeln!(f, "claims signed")?;
+        for (at, rule) in table.rules.iter().enumerate() {
+            self.line(place(Line::Rule(at)), &rule.to_string());
         }
-        self.tables.iter().try_for_each(|table| write_table(f, table))?;
-        self.personas.iter().try_for_each(|persona| write_persona(f, persona))
+        for (at, rule) in table.columns.iter().enumerate() {
+            self.line(place(Line::Columns(at)), &rule.to_string());
+        }
+        for (at, rule) in table.masks.iter().enumerate() {
+            self.line(place(Line::Mask(at)), &rule.to_string());
+        }
+        self.line(place(Line::Close), "}");
+    }
+
+    fn persona(&mut self, index: usize, persona: &Persona) {
+        let place = |line| Place::Persona(index, line);
+        self.gap(true);
+        self.line(place(Line::Open), &format!("persona {} {{", Bare(&persona.name)));
+        for (at, right) in persona.rights.iter().enumerate() {
+            self.line(place(Line::Right(at)), &right.to_string());
+        }
+        self.line(place(Line::Close), "}");
+    }
+
+    fn gap(&mut self, wanted: bool) {
+        self.text.push_str(if wanted { "\n" } else { "" });
+    }
+
+    fn line(&mut self, place: Place, text: &str) {
+        let inside = match place {
+            Place::Table(_, line) | Place::Persona(_, line) => line != Line::Open,
+            Place::Policy | Place::Role(_) | Place::Claim(_) | Place::Signed | Place::End => false,
+        };
+        let indent = if inside { "  " } else { "" };
+        self.comments_before(place, indent);
+        self.text.push_str(if text == "}" { "" } else { indent });
+        self.text.push_str(text);
+        if let Some(tail) = self.comments.tail(place) {
+            self.text.push_str("  ");
+            self.text.push_str(tail);
+        }
+        self.text.push('\n');
+    }
+
+    fn comments_before(&mut self, place: Place, indent: &str) {
+        for comment in self.comments.lines(place) {
+            self.text.push_str(if comment.is_empty() { "" } else { indent });
+            self.text.push_str(comment);
+            self.text.push('\n');
+        }
     }
 }
 
-fn write_persona(f: &mut fmt::Formatter<'_>, persona: &Persona) -> fmt::Result {
-    writeln!(f, "\npersona {} {{", Bare(&persona.name))?;
-    for PersonaRight { commands, table, condition } in &persona.rights {
+impl fmt::Display for PersonaRight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { commands, table, condition } = self;
         let (schema, table) = (Bare(&table.schema), Bare(&table.table));
-        write!(f, "  {} on {schema}.{table} across tenants", Commands(commands))?;
-        condition.iter().try_for_each(|condition| write!(f, " where {condition}"))?;
-        writeln!(f)?;
+        write!(f, "{} on {schema}.{table} across tenants", Commands(commands))?;
+        condition.iter().try_for_each(|condition| write!(f, " where {condition}"))
     }
-    writeln!(f, "}}")
 }
 
-fn blank_line_before<T>(item: &T, all: &[T]) -> &'static str {
-    if all.first().is_some_and(|first| std::ptr::eq(first, item)) { "\n" } else { "" }
-}
-
-fn write_table(f: &mut fmt::Formatter<'_>, table: &Table) -> fmt::Result {
-    writeln!(f, "\ntable {}.{} {{", Bare(&table.name.schema), Bare(&table.name.table))?;
-    match &table.tenancy {
-        Some(Tenancy::Tenant { column, claim }) => {
-            writeln!(f, "  tenant {} = claim.{}", Bare(column), Bare(claim))?;
-        }
-        Some(Tenancy::Shared) => writeln!(f, "  shared")?,
-        None => {}
-    }
-    if !table.critical.is_empty() {
-        writeln!(f, "  critical {}", Names(&table.critical))?;
-    }
-    for Rule { effect, role, commands, condition } in &table.rules {
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { effect, role, commands, condition } = self;
         let effect = match effect {
             Effect::Allow => "allow",
             Effect::Deny => "deny",
         };
-        write!(f, "  {effect} {} {}", Bare(role), Commands(commands))?;
-        if let Some(condition) = condition {
-            write!(f, " where {condition}")?;
-        }
-        writeln!(f)?;
+        write!(f, "{effect} {} {}", Bare(role), Commands(commands))?;
+        condition.iter().try_for_each(|condition| write!(f, " where {condition}"))
     }
-    for ColumnRule { role, commands, columns } in &table.columns {
-        write!(f, "  columns {} {} ", Bare(role), Commands(commands))?;
+}
+
+impl fmt::Display for ColumnRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { role, commands, columns } = self;
+        write!(f, "columns {} {} ", Bare(role), Commands(commands))?;
         match columns {
-            ColumnSet::Only(names) => writeln!(f, "only {}", Names(names))?,
-            ColumnSet::Except(names) if names.is_empty() => writeln!(f, "all")?,
-            ColumnSet::Except(names) => writeln!(f, "all except {}", Names(names))?,
+            ColumnSet::Only(names) => write!(f, "only {}", Names(names)),
+            ColumnSet::Except(names) if names.is_empty() => f.write_str("all"),
+            ColumnSet::Except(names) => write!(f, "all except {}", Names(names)),
         }
     }
-    for MaskRule { column, role, kind } in &table.masks {
-        write!(f, "  mask {} for {} as ", Bare(column), Bare(role))?;
+}
+
+impl fmt::Display for MaskRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { column, role, kind } = self;
+        write!(f, "mask {} for {} as ", Bare(column), Bare(role))?;
         match kind {
-            MaskKind::Null => writeln!(f, "null")?,
-            MaskKind::Constant(value) => writeln!(f, "{value}")?,
+            MaskKind::Null => f.write_str("null"),
+            MaskKind::Constant(value) => write!(f, "{value}"),
             MaskKind::Partial { first, fill, last } => {
-                writeln!(f, "partial({first}, '{}', {last})", fill.replace('\'', "''"))?;
+                write!(f, "partial({first}, '{}', {last})", fill.replace('\'', "''"))
             }
         }
     }
-    writeln!(f, "}}")
 }
 
 impl fmt::Display for Expr {
