@@ -38,7 +38,8 @@
 //! | `aws-lc` | nothing: the same bytes come several times faster from AWS-LC, a C library |
 //! | `index` | `BlindIndex`: tokens by which a database searches a sealed column |
 //! | `postgres` | `PostgresKeyStore`, [`Sealed`] as a query parameter, and jobs: `Migration`, `Reseal`, `Reindex` |
-//! | `recipient` | `WriteOnly` and `RecipientKey`: sealing for public keys (HPKE with X25519 and X-Wing) |
+//! | `recipient` | values that carry their key: `WriteOnly` and `RecipientKey` (HPKE with X25519 and X-Wing), `KmsWriter` |
+//! | `rsa` | `Recipient::key_pair`: the same for key pairs in a KMS (RSA-OAEP-256); links AWS-LC |
 //! | `serde` | [`Sealed`] in serde formats, and `Json` values |
 //! | `tokio` | `AsyncStreamReader` and `AsyncStreamWriter` in [`stream`] |
 //! | `testing` | `testing`: the laws of key stores, and a clock that tests move |
@@ -108,7 +109,7 @@ pub use keystore::{KeyRecord, KeyState, KeyStore, MemoryKeyStore};
 pub use migrate::Migration;
 pub use open::Plaintext;
 #[cfg(feature = "recipient")]
-pub use recipient::{Kem, MAX_RECIPIENTS, Portable, Recipient, RecipientKey, WriteOnly};
+pub use recipient::{Kem, KmsWriter, MAX_RECIPIENTS, Portable, Recipient, RecipientKey, WriteOnly};
 #[cfg(all(feature = "postgres", feature = "index"))]
 pub use reindex::Reindex;
 #[cfg(feature = "postgres")]

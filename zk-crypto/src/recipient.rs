@@ -1,17 +1,17 @@
-//! Sealing for somebody's public key: the sealer cannot open what it sealed. SPEC.md, section 12.
+//! Values that carry their key, for private keys and for KMSs that open them elsewhere. SPEC.md, section 12.
 
 mod kem;
+mod kms;
 mod portable;
 
 use std::fmt;
 
 use data_encoding::HEXLOWER;
-use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 use zk_kms::DataKey;
 
-use self::portable::Entry;
-pub use self::{kem::Kem, portable::Portable};
+use self::portable::{Entry, Kind, Parts};
+pub use self::{kem::Kem, kms::KmsWriter, portable::Portable};
 use crate::{
     Context, Error, Plaintext, Scope, Suite, nonce::fresh, open::open, opened::OpenedKey, seal::seal,
     sealed::derive,
@@ -32,13 +32,18 @@ pub const MAX_RECIPIENTS: usize = 8;
 /// # Ok::<(), zk_crypto::Error>(())
 /// ```
 #[derive(Clone, PartialEq, Eq)]
-pub struct Recipient {
-    kem: Kem,
-    public: Vec<u8>,
+pub struct Recipient(Public);
+
+#[derive(Clone, PartialEq, Eq)]
+enum Public {
+    Hpke(Kem, Vec<u8>),
+    #[cfg(feature = "rsa")]
+    KeyPair(zk_kms::PublicKey),
 }
 
 /// A private key, which opens what was sealed for its [`Recipient`]. It is wiped when it is dropped.
 pub struct RecipientKey {
+    kem: Kem,
     secret: Zeroizing<Vec<u8>>,
     recipient: Recipient,
 }
@@ -98,8 +103,9 @@ impl WriteOnly {
     ///
     /// As [`WriteOnly::new`].
     pub fn escrow(mut self, recipient: Recipient) -> Result<Self, Error> {
-        if self.recipients.len() >= MAX_RECIPIENTS || self.recipients.contains(&recipient) {
-            return Err(Error::invalid("a value has 1 to 8 recipients, each once"));
+        let twice = self.recipients.iter().any(|known| known.id() == recipient.id());
+        if self.recipients.len() >= MAX_RECIPIENTS || twice {
+            return Err(too_many());
         }
         self.recipients.push(recipient);
         Ok(self)
@@ -112,15 +118,10 @@ impl WriteOnly {
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for a value that is too long;
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) without random bytes.
     pub fn seal(&self, context: &Context, plaintext: &[u8]) -> Result<Portable, Error> {
-        let file_key = data_key(&*Zeroizing::new(fresh::<32>()?))?;
-        let entries = self.recipients.iter().map(|recipient| {
-            Ok(Entry { kem: recipient.kem, id: recipient.id(), wrapped: recipient.wrap(&file_key)? })
-        });
-        let header = portable::header(&entries.collect::<Result<Vec<_>, Error>>()?)?;
-        let key = body_key(&self.scope, &file_key, &header)?;
-        // One message under one key: an age and a count of prefixes do not matter.
-        let body = seal(&key, Suite::default(), context, plaintext, std::time::Duration::ZERO)?;
-        Portable::join(header, body.as_bytes())
+        let file_key = fresh_key()?;
+        let entries: Result<Vec<_>, Error> =
+            self.recipients.iter().map(|recipient| recipient.entry(&file_key, &self.scope)).collect();
+        seal_for(&self.scope, &entries?, &file_key, context, plaintext)
     }
 }
 
@@ -141,7 +142,8 @@ impl RecipientKey {
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for bytes that are no private key.
     pub fn from_bytes(kem: Kem, secret: &[u8]) -> Result<Self, Error> {
         let public = kem.public_of(secret).ok_or_else(|| Error::invalid("these bytes are no private key"))?;
-        Ok(Self { secret: Zeroizing::new(secret.to_vec()), recipient: Recipient { kem, public } })
+        let recipient = Recipient(Public::Hpke(kem, public));
+        Ok(Self { kem, secret: Zeroizing::new(secret.to_vec()), recipient })
     }
 
     /// Returns the private key: 32 bytes, which belong under a KMS or offline.
@@ -162,13 +164,13 @@ impl RecipientKey {
     ///
     /// [`ErrorKind::Open`](crate::ErrorKind::Open) when it does not open, for whatever reason.
     pub fn open(&self, scope: &Scope, context: &Context, sealed: &Portable) -> Result<Plaintext, Error> {
-        let id = self.recipient.id();
         let parts = sealed.parts()?;
-        let entry = parts.entries.iter().find(|entry| entry.id == id && entry.kem == self.recipient.kem);
+        let (kind, id) = (self.recipient.kind(), self.recipient.id());
+        let entry = parts.entries.iter().find(|entry| entry.id == id && entry.kind == kind);
         let wrapped = &entry.ok_or_else(Error::open)?.wrapped;
-        let file_key = self.recipient.kem.open(&self.secret, INFO, wrapped).ok_or_else(Error::open)?;
-        let key = body_key(scope, &data_key(&file_key).map_err(|_| Error::open())?, parts.header)?;
-        open(&key, scope, context, &parts.body)
+        let file_key = self.kem.open(&self.secret, INFO, wrapped).ok_or_else(Error::open)?;
+        let file_key = data_key(&file_key).map_err(|_| Error::open())?;
+        open_with(&parts, &file_key, scope, context)
     }
 }
 
@@ -179,45 +181,101 @@ impl Recipient {
     ///
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for bytes that are no public key.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
-        let (kem, public) = bytes.split_first().ok_or_else(no_public_key)?;
-        let kem = Kem::from_byte(*kem).ok_or_else(no_public_key)?;
-        if !kem.is_public(public) {
-            return Err(no_public_key());
+        let (kind, public) = bytes.split_first().ok_or_else(no_public_key)?;
+        let kind = Kind::from_byte(*kind).ok_or_else(no_public_key)?;
+        if let Some(kem) = kind.kem().filter(|kem| kem.is_public(public)) {
+            return Ok(Self(Public::Hpke(kem, public.to_vec())));
         }
-        Ok(Self { kem, public: public.to_vec() })
+        #[cfg(feature = "rsa")]
+        if kind == Kind::RsaOaep256 {
+            return zk_kms::PublicKey::from_bytes(public).map(Self::key_pair).map_err(|_| no_public_key());
+        }
+        Err(no_public_key())
+    }
+
+    /// Takes the public key of a key pair in a KMS, for RSA-OAEP-256: [`Portable::open_by`] opens with a
+    /// [`PinnedKms`](zk_kms::PinnedKms).
+    #[cfg(feature = "rsa")]
+    #[must_use]
+    pub fn key_pair(public_key: zk_kms::PublicKey) -> Self {
+        Self(Public::KeyPair(public_key))
     }
 
     /// Returns the public key as bytes, the first of which says what it is.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = vec![self.kem as u8];
-        out.extend_from_slice(&self.public);
+        let mut out = vec![self.kind() as u8];
+        match &self.0 {
+            Public::Hpke(_, public) => out.extend_from_slice(public),
+            #[cfg(feature = "rsa")]
+            Public::KeyPair(public_key) => out.extend_from_slice(&public_key.to_bytes()),
+        }
         out
     }
 
-    /// Returns what the key is for.
-    #[must_use]
-    pub fn kem(&self) -> Kem {
-        self.kem
+    fn kind(&self) -> Kind {
+        match &self.0 {
+            Public::Hpke(kem, _) => kem.kind(),
+            #[cfg(feature = "rsa")]
+            Public::KeyPair(_) => Kind::RsaOaep256,
+        }
     }
 
     fn id(&self) -> RecipientId {
-        let hash: [u8; 32] = Sha256::new_with_prefix(b"zk-crypto v1 recipient")
-            .chain_update(self.to_bytes())
-            .finalize()
-            .into();
-        hash.first_chunk().copied().unwrap_or_default()
+        match &self.0 {
+            Public::Hpke(kem, public) => kem.kind().id_of(public),
+            #[cfg(feature = "rsa")]
+            Public::KeyPair(public_key) => Kind::RsaOaep256.id_of(public_key.uri().as_str().as_bytes()),
+        }
     }
 
-    fn wrap(&self, file_key: &DataKey) -> Result<Vec<u8>, Error> {
-        let seed = Zeroizing::new(fresh::<32>()?);
-        self.kem
-            .seal(&self.public, INFO, file_key.expose(), &seed)
-            .ok_or_else(|| Error::invalid("nothing can be sealed for this public key"))
+    #[cfg_attr(
+        not(feature = "rsa"),
+        expect(unused_variables, reason = "HPKE binds the scope through the body")
+    )]
+    fn entry(&self, file_key: &DataKey, scope: &Scope) -> Result<Entry, Error> {
+        let wrapped = match &self.0 {
+            Public::Hpke(kem, public) => kem
+                .seal(public, INFO, file_key.expose(), &Zeroizing::new(fresh::<32>()?))
+                .ok_or_else(|| Error::invalid("nothing can be sealed for this public key"))?,
+            #[cfg(feature = "rsa")]
+            Public::KeyPair(public_key) => public_key
+                .wrap_key(file_key, &kms::context(scope)?)
+                .map_err(|e| Error::kms("cannot wrap the key of a value", e))?
+                .to_bytes(),
+        };
+        Ok(Entry { kind: self.kind(), id: self.id(), wrapped })
     }
 }
 
 const INFO: &[u8] = b"zk-crypto v1 portable";
+
+fn fresh_key() -> Result<DataKey, Error> {
+    data_key(&*Zeroizing::new(fresh::<32>()?))
+}
+
+fn seal_for(
+    scope: &Scope,
+    entries: &[Entry],
+    file_key: &DataKey,
+    context: &Context,
+    plaintext: &[u8],
+) -> Result<Portable, Error> {
+    let header = portable::header(entries)?;
+    let key = body_key(scope, file_key, &header)?;
+    // One message under one key: an age and a count of prefixes do not matter.
+    let body = seal(&key, Suite::default(), context, plaintext, std::time::Duration::ZERO)?;
+    Portable::join(header, body.as_bytes())
+}
+
+fn open_with(
+    parts: &Parts<'_>,
+    file_key: &DataKey,
+    scope: &Scope,
+    context: &Context,
+) -> Result<Plaintext, Error> {
+    open(&body_key(scope, file_key, parts.header)?, scope, context, &parts.body)
+}
 
 /// SECURITY: the header enters the key, so that no entry can be exchanged, added or removed.
 fn body_key(scope: &Scope, file_key: &DataKey, header: &[u8]) -> Result<OpenedKey, Error> {
@@ -234,15 +292,19 @@ fn no_public_key() -> Error {
     Error::invalid("these bytes are no public key")
 }
 
+fn too_many() -> Error {
+    Error::invalid("a value has 1 to 8 recipients, each once")
+}
+
 impl fmt::Debug for Recipient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Recipient({:?}, {})", self.kem, HEXLOWER.encode(&self.id()))
+        write!(f, "Recipient({:?}, {})", self.kind(), HEXLOWER.encode(&self.id()))
     }
 }
 
 impl fmt::Debug for RecipientKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { secret: _, recipient } = self;
+        let Self { kem: _, secret: _, recipient } = self;
         f.debug_struct("RecipientKey").field("secret", &"[redacted]").field("recipient", recipient).finish()
     }
 }

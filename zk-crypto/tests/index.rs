@@ -214,17 +214,6 @@ async fn an_indexer_ends_with_the_age_of_its_keys() {
     assert!(index.indexer(&world.encryptor, &world.scope).await.unwrap().token(&["a@b"]).is_ok());
 }
 
-/// The specification, made by another program in another language, gives the same bytes.
-#[test]
-#[ignore = "needs the Python environment: ./dev test"]
-fn python_cross_check() {
-    let folder = std::env::var("ZK_PYTHON_ENV").unwrap();
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/cross_check.py");
-    let mut python = std::process::Command::new(std::path::Path::new(&folder).join("bin/python"));
-    let status = python.args([script, "check"]).status().unwrap();
-    assert!(status.success());
-}
-
 struct World {
     encryptor: Encryptor,
     clock: Arc<ManualClock>,

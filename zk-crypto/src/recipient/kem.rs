@@ -7,18 +7,18 @@ use hpke::{
 };
 use zeroize::Zeroizing;
 
+use super::portable::Kind;
 use crate::{Error, nonce::fresh};
 
 /// How a key is wrapped for a public key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-#[repr(u8)]
 pub enum Kem {
     /// DHKEM(X25519, HKDF-SHA256) of RFC 9180: 80 bytes for each recipient.
-    X25519 = 0x01,
+    X25519,
     /// X-Wing, ML-KEM-768 and X25519 together: 1168 bytes for each recipient, and safe from quantum computers as long as
     /// one of the two holds.
-    XWing = 0x02,
+    XWing,
 }
 
 /// Runs the same code with either KEM.
@@ -42,8 +42,11 @@ type Private<K> = <K as hpke::Kem>::PrivateKey;
 type Encapped<K> = <K as hpke::Kem>::EncappedKey;
 
 impl Kem {
-    pub(super) fn from_byte(byte: u8) -> Option<Self> {
-        [Self::X25519, Self::XWing].into_iter().find(|kem| *kem as u8 == byte)
+    pub(super) fn kind(self) -> Kind {
+        match self {
+            Self::X25519 => Kind::X25519,
+            Self::XWing => Kind::XWing,
+        }
     }
 
     pub(super) fn generate(self) -> Result<Zeroizing<Vec<u8>>, Error> {

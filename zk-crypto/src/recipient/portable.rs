@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use sha2::{Digest, Sha256};
+
 use super::{Kem, MAX_RECIPIENTS, RecipientId};
 use crate::{Error, Sealed};
 
@@ -12,7 +14,8 @@ const MAX_HEADER: usize = 64 * 1024;
 
 /// A value that carries its key, wrapped for each recipient. Only opening tells whether it is genuine.
 ///
-/// Beside the plaintext it has 62 bytes, and 99 (X25519) or 1187 (X-Wing) for each recipient. Store it as `bytea`.
+/// Beside the plaintext it has 62 bytes, and for each recipient 99 (X25519), 1187 (X-Wing), or 19 and what a KMS makes of
+/// a key, at most 4115. Store it as `bytea`.
 ///
 /// ```
 /// use zk_crypto::Portable;
@@ -26,9 +29,43 @@ pub struct Portable {
 
 /// One wrapped key.
 pub(super) struct Entry {
-    pub(super) kem: Kem,
+    pub(super) kind: Kind,
     pub(super) id: RecipientId,
     pub(super) wrapped: Vec<u8>,
+}
+
+/// Who opens an entry, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Kind {
+    X25519 = 0x01,
+    XWing = 0x02,
+    Kms = 0x03,
+    RsaOaep256 = 0x04,
+}
+
+impl Kind {
+    pub(super) fn from_byte(byte: u8) -> Option<Self> {
+        [Self::X25519, Self::XWing, Self::Kms, Self::RsaOaep256].into_iter().find(|kind| *kind as u8 == byte)
+    }
+
+    pub(super) fn kem(self) -> Option<Kem> {
+        match self {
+            Self::X25519 => Some(Kem::X25519),
+            Self::XWing => Some(Kem::XWing),
+            Self::Kms | Self::RsaOaep256 => None,
+        }
+    }
+
+    /// What names a recipient of this kind in a value: `name` is its public key, or the URI of its key in a KMS.
+    pub(super) fn id_of(self, name: &[u8]) -> RecipientId {
+        let hash: [u8; 32] = Sha256::new_with_prefix(b"zk-crypto v1 recipient")
+            .chain_update([self as u8])
+            .chain_update(name)
+            .finalize()
+            .into();
+        hash.first_chunk().copied().unwrap_or_default()
+    }
 }
 
 /// A value taken apart.
@@ -70,8 +107,11 @@ pub(super) fn header(entries: &[Entry]) -> Result<Vec<u8>, Error> {
     let too_long = || Error::invalid("a wrapped key is at most 4096 bytes");
     let mut out = MAGIC.to_vec();
     out.push(u8::try_from(entries.len()).map_err(|_| too_long())?);
-    for Entry { kem, id, wrapped } in entries {
-        out.push(*kem as u8);
+    for Entry { kind, id, wrapped } in entries {
+        if wrapped.len() > MAX_WRAPPED {
+            return Err(too_long());
+        }
+        out.push(*kind as u8);
         out.extend_from_slice(id);
         out.extend_from_slice(&u16::try_from(wrapped.len()).map_err(|_| too_long())?.to_be_bytes());
         out.extend_from_slice(wrapped);
@@ -88,7 +128,7 @@ fn parts(bytes: &[u8]) -> Option<Parts<'_>> {
     }
     let mut entries: Vec<Entry> = Vec::with_capacity(count);
     for _ in 0..count {
-        let (kem, after) = rest.split_first()?;
+        let (kind, after) = rest.split_first()?;
         let (id, after) = after.split_first_chunk::<16>()?;
         let (len, after) = after.split_first_chunk::<2>()?;
         let len = usize::from(u16::from_be_bytes(*len));
@@ -96,7 +136,7 @@ fn parts(bytes: &[u8]) -> Option<Parts<'_>> {
             return None;
         }
         let (wrapped, after) = after.split_at_checked(len)?;
-        entries.push(Entry { kem: Kem::from_byte(*kem)?, id: *id, wrapped: wrapped.to_vec() });
+        entries.push(Entry { kind: Kind::from_byte(*kind)?, id: *id, wrapped: wrapped.to_vec() });
         rest = after;
     }
     let header = bytes.get(..bytes.len() - rest.len()).filter(|header| header.len() <= MAX_HEADER)?;

@@ -1,10 +1,15 @@
 //! Published vectors, and what opens and what does not.
 
+use std::sync::Arc;
+
 use data_encoding::HEXLOWER;
 use proptest::prelude::*;
 
 use super::*;
 use crate::ErrorKind;
+
+mod kms;
+mod recorded;
 
 #[derive(serde::Deserialize)]
 struct Vector {
@@ -37,8 +42,8 @@ fn published_vectors_open() {
 }
 
 /// Sealed by another program in another language, which follows the specification.
-#[test]
-fn the_independent_program_is_understood() {
+#[tokio::test]
+async fn the_independent_program_is_understood() {
     let vector: serde_json::Value =
         serde_json::from_str(include_str!("../../tests/vectors/portable-v1.json")).unwrap();
     let hex = |value: &serde_json::Value| HEXLOWER.decode(value.as_str().unwrap().as_bytes()).unwrap();
@@ -48,6 +53,17 @@ fn the_independent_program_is_understood() {
     for private in vector["private"].as_array().unwrap() {
         let key = RecipientKey::from_bytes(Kem::X25519, &hex(private)).unwrap();
         assert_eq!(key.open(&scope, &place, &sealed).unwrap().as_slice(), hex(&vector["plaintext"]));
+    }
+    let recorded = recorded::Recorded::new(&vector["kms"]);
+    let opened = sealed.open_by(&recorded, &scope, &place).await.unwrap();
+    assert_eq!(opened.as_slice(), hex(&vector["plaintext"]));
+    #[cfg(feature = "rsa")]
+    {
+        let pair = recorded::key_pair(&vector["rsa"]).await;
+        assert_eq!(
+            sealed.open_by(&pair, &scope, &place).await.unwrap().as_slice(),
+            hex(&vector["plaintext"])
+        );
     }
 }
 
@@ -74,7 +90,7 @@ fn every_recipient_opens_and_nobody_else() {
     let recipients = || keys.iter().map(|key| key.recipient().clone());
     let sealed = WriteOnly::new(scope(), recipients()).unwrap().seal(&place(), b"text").unwrap();
     for key in &keys {
-        let again = RecipientKey::from_bytes(key.recipient().kem(), &key.to_bytes()).unwrap();
+        let again = RecipientKey::from_bytes(key.kem, &key.to_bytes()).unwrap();
         assert_eq!(again.open(&scope(), &place(), &sealed).unwrap().as_slice(), b"text");
         assert!(refused(key, &Scope::new("t").unwrap(), &place(), sealed.as_bytes()));
         assert!(refused(key, &scope(), &place().row("2"), sealed.as_bytes()));

@@ -2,6 +2,7 @@
 
     python3 tests/python/cross_check.py check   # the files are what this script makes
     python3 tests/python/cross_check.py write
+    python3 tests/python/cross_check.py open    # opens the value that a Rust test gives it
 
 Needs the package `cryptography`. It follows SPEC.md section by section and shares nothing with the Rust code; the Rust
 tests open, or make again, every vector of the files.
@@ -15,6 +16,8 @@ import struct
 import sys
 import unicodedata
 
+from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
@@ -22,6 +25,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_private_key
 
 FOLDER = pathlib.Path(__file__).parent.parent / "vectors"
 TAGS = {"table": 1, "column": 2, "tenant": 3, "row": 4, "purpose": 5, "version": 6}
@@ -215,8 +219,10 @@ def index_vectors():
 
 
 HPKE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
+OAEP = padding.OAEP(padding.MGF1(SHA256()), SHA256(), None)
 INFO = b"zk-crypto v1 portable"
 SCOPE, PLACE, TEXT = "tenant:7f9c", {"table": "public.customers", "column": "ssn", "row": "42"}, b"078-05-1120"
+KMS_URI, RSA_URI = b"aws-kms://arn:aws:kms:eu-west-1:111122223333:key/1234abcd", b"gcp-kms://projects/p/locations/l/keyRings/r/cryptoKeys/k"
 
 
 def body_key(file_key, header):
@@ -224,31 +230,92 @@ def body_key(file_key, header):
     return derive(file_key, b"portable" + header, 32)
 
 
+def lengths(parts, size=">H"):
+    return b"".join(struct.pack(size, len(part)) + part for part in parts)
+
+
+def entry(kind, name, wrapped):
+    name = hashlib.sha256(b"zk-crypto v1 recipient" + bytes([kind]) + name).digest()[:16]
+    return bytes([kind]) + name + lengths([wrapped])
+
+
+def pairs():
+    return lengths([b"for", INFO, b"scope", SCOPE.encode()], ">Q")
+
+
+def rsa_associated_data(encrypted):
+    return lengths([b"zk-kms rsa-oaep-256 wrap v1", RSA_URI, b"1", encrypted, pairs()], ">Q")
+
+
 def portable_vector():
-    """Made anew by each `write`: HPKE draws random bytes. `check` opens what is there."""
+    """Made anew by each `write`: HPKE and RSA draw random bytes. `check` opens what is there."""
     privates = [bytes(range(i, i + 32)) for i in (1, 2)]
     file_key = bytes(range(50, 82))
-    header = b"ZKP\1" + bytes([len(privates)])
+    kms = {"uri": KMS_URI.decode(), "context": pairs().hex(), "bytes": bytes(range(200)).hex(), "key": file_key.hex()}
+    rsa = generate_private_key(65537, 2048)
+    pkcs8 = rsa.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    one_time = bytes(range(90, 122))
+    encrypted = rsa.public_key().encrypt(one_time, OAEP)
+
+    header = b"ZKP\1" + bytes([len(privates) + 2])
     for private in privates:
         public = X25519PrivateKey.from_private_bytes(private).public_key()
-        name = hashlib.sha256(b"zk-crypto v1 recipient" + b"\1" + public.public_bytes_raw()).digest()[:16]
-        wrapped = HPKE.encrypt(file_key, public, INFO)
-        header += b"\1" + name + struct.pack(">H", len(wrapped)) + wrapped
+        header += entry(1, public.public_bytes_raw(), HPKE.encrypt(file_key, public, INFO))
+    header += entry(3, KMS_URI, b"ZKW1" + lengths([KMS_URI, b"7", bytes(range(200))]))
+    wrapped = b"\1" + encrypted + xchacha(one_time, bytes(24), file_key, rsa_associated_data(encrypted))
+    header += entry(4, RSA_URI, b"ZKW1" + lengths([RSA_URI, b"1", wrapped]))
     body = seal(1, body_key(file_key, header), bytes(range(24)), SCOPE, PLACE, TEXT)
-    return {"private": [private.hex() for private in privates], "scope": SCOPE, "context": PLACE,
+    return {"private": [private.hex() for private in privates], "kms": kms,
+            "rsa": {"uri": RSA_URI.decode(), "private": pkcs8.hex()}, "scope": SCOPE, "context": PLACE,
             "plaintext": TEXT.hex(), "portable": (header + body).hex()}
 
 
+def read_entries(portable):
+    """Takes a value apart, as a reader that knows only section 12."""
+    assert portable[:4] == b"ZKP\1" and 1 <= portable[4] <= 8
+    entries, at = [], 5
+    for _ in range(portable[4]):
+        kind, name, (size,) = portable[at], portable[at + 1:at + 17], struct.unpack(">H", portable[at + 17:at + 19])
+        entries.append((kind, name, portable[at + 19:at + 19 + size]))
+        at += 19 + size
+    return entries, portable[:at], portable[at:]
+
+
+def read_parts(record, count):
+    parts = []
+    for _ in range(count):
+        (size,) = struct.unpack(">H", record[:2])
+        parts.append(record[2:2 + size])
+        record = record[2 + size:]
+    assert record == b""
+    return parts
+
+
 def check_portable(vector):
-    portable = bytes.fromhex(vector["portable"])
-    assert portable[:5] == b"ZKP\1" + bytes([len(vector["private"])])
-    size = 1 + 16 + 2 + 32 + 48
-    header = portable[:5 + len(vector["private"]) * size]
-    for i, private in enumerate(vector["private"]):
-        wrapped = header[5 + i * size:][19:size]
-        file_key = HPKE.decrypt(wrapped, X25519PrivateKey.from_private_bytes(bytes.fromhex(private)), INFO)
-        body = seal(1, body_key(file_key, header), portable[len(header) + 17:][:24], SCOPE, PLACE, TEXT)
-        assert header + body == portable
+    entries, header, body = read_entries(bytes.fromhex(vector["portable"]))
+    file_keys = []
+    for kind, name, wrapped in entries:
+        if kind == 1:
+            for private in map(X25519PrivateKey.from_private_bytes, map(bytes.fromhex, vector["private"])):
+                if entry(1, private.public_key().public_bytes_raw(), b"")[1:17] == name:
+                    file_keys.append(HPKE.decrypt(wrapped, private, INFO))
+        elif kind == 3:
+            uri, _, known = read_parts(wrapped[4:], 3)
+            assert entry(3, uri, b"")[1:17] == name and uri.decode() == vector["kms"]["uri"]
+            assert known.hex() == vector["kms"]["bytes"] and vector["kms"]["context"] == pairs().hex()
+            file_keys.append(bytes.fromhex(vector["kms"]["key"]))
+        elif kind == 4:
+            uri, version, block = read_parts(wrapped[4:], 3)
+            assert entry(4, uri, b"")[1:17] == name and (uri, version, block[:1]) == (RSA_URI, b"1", b"\1")
+            rsa = load_der_private_key(bytes.fromhex(vector["rsa"]["private"]), None)
+            encrypted, sealed = block[1:-48], block[-48:]
+            nonce, key = bytes(24), rsa.decrypt(encrypted, OAEP)
+            cipher = ChaCha20Poly1305(hchacha20(key, nonce[:16]))
+            file_keys.append(cipher.decrypt(bytes(12), sealed, rsa_associated_data(encrypted)))
+    assert len(file_keys) == len(entries) and len(set(file_keys)) == 1
+    again = seal(1, body_key(file_keys[0], header), body[17:41], vector["scope"], vector["context"],
+                 bytes.fromhex(vector["plaintext"]))
+    assert again == body
 
 
 def check_published():
@@ -264,6 +331,9 @@ def check_published():
 
 if __name__ == "__main__":
     check_published()
+    if sys.argv[1:] == ["open"]:
+        check_portable(json.load(sys.stdin))
+        sys.exit()
     for name, vectors in {"sealed-v1.json": sealed_vectors(), "index-v1.json": index_vectors()}.items():
         text = json.dumps(list(vectors), indent=1, ensure_ascii=True) + "\n"
         if sys.argv[1:] == ["write"]:
