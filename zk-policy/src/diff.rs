@@ -1,5 +1,7 @@
 //! What must change so that the catalog holds what the policy wants, in an order that never passes through a wider state.
 
+mod order;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::catalog::{Grant, PolicyObject, Privilege, RoleObject, State, TableObject, ViewObject};
@@ -37,11 +39,23 @@ pub(crate) enum Change {
         name: String,
         before: PolicyObject,
     },
+    /// Puts another policy in the place of one that cannot be altered to it.
+    ReplacePolicy {
+        table: QualifiedName,
+        name: String,
+        before: PolicyObject,
+        after: PolicyObject,
+    },
     Grant {
         table: QualifiedName,
         grants: Vec<Grant>,
     },
-    /// Grants again what a revoke for the whole table takes from the columns as well.
+    /// Takes away what is granted again when the policies that decide about it have changed.
+    Close {
+        table: QualifiedName,
+        grants: Vec<Grant>,
+    },
+    /// Grants again what a revoke for the whole table takes from the columns as well, or what was closed.
     Restore {
         table: QualifiedName,
         grants: Vec<Grant>,
@@ -132,26 +146,8 @@ pub(crate) fn diff(desired: &State, catalog: &State) -> (Vec<Change>, Vec<String
         // Our roles' privileges are ours wherever they are; the table itself is not in the policy.
         revoke_managed(name, &BTreeSet::new(), found, catalog, &mut changes);
     }
-    changes.sort_by_key(stage);
+    order::arrange(&mut changes, desired, catalog);
     (changes, drift)
-}
-
-/// Narrowing before widening, and everything after what it needs.
-fn stage(change: &Change) -> u8 {
-    match change {
-        Change::CreateRole { .. } | Change::StripRole { .. } => 0,
-        Change::Revoke { .. } | Change::RevokeUsage { .. } | Change::RevokeCreate { .. } => 1,
-        Change::DropView { .. } => 1,
-        Change::RowSecurity { .. } | Change::CreateSchema { .. } => 2,
-        Change::CreatePolicy { policy, .. } if !policy.permissive => 3,
-        Change::DropPolicy { before, .. } if before.permissive => 4,
-        Change::AddCheck { .. } | Change::ReplaceCheck { .. } => 5,
-        Change::AlterPolicy { .. } => 6,
-        Change::DropPolicy { .. } | Change::DropCheck { .. } => 7,
-        Change::CreatePolicy { .. } => 8,
-        Change::CreateView { .. } => 9,
-        Change::GrantUsage { .. } | Change::Grant { .. } | Change::Restore { .. } => 10,
-    }
 }
 
 /// A view that differs in anything is made again: it holds nothing, and belongs to a role that nobody acts as.
@@ -214,10 +210,7 @@ fn table_changes(
                 changes.push(Change::AlterPolicy { table, name, before: before.clone(), after: policy });
             }
             Some(before) => {
-                let dropped =
-                    Change::DropPolicy { table: table.clone(), name: name.clone(), before: before.clone() };
-                changes.push(dropped);
-                changes.push(Change::CreatePolicy { table, name, policy });
+                changes.push(Change::ReplacePolicy { table, name, before: before.clone(), after: policy });
             }
         }
     }
@@ -311,6 +304,7 @@ impl Change {
             Self::CreateRole { .. }
             | Self::AddCheck { .. }
             | Self::ReplaceCheck { .. }
+            | Self::Close { .. }
             | Self::Restore { .. } => (Direction::Neither, BTreeSet::new(), None),
             Self::CreateSchema { .. } => (Direction::Neither, BTreeSet::new(), None),
             Self::CreateView { name, view } => (Direction::Widens, grantees(view), Some(name)),
@@ -330,6 +324,11 @@ impl Change {
             Self::AlterPolicy { table, before, after, .. } => {
                 let roles = before.roles.union(&after.roles).cloned().collect();
                 (altered(before, after), roles, Some(table))
+            }
+            Self::ReplacePolicy { table, before, after, .. } => {
+                let roles = before.roles.union(&after.roles).cloned().collect();
+                let narrows = before.permissive && !after.permissive;
+                (if narrows { Direction::Narrows } else { Direction::Unclear }, roles, Some(table))
             }
             Self::Grant { table, grants } => (Direction::Widens, roles_of(grants), Some(table)),
             Self::Revoke { table, grants } => (Direction::Narrows, roles_of(grants), Some(table)),

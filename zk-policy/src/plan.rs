@@ -206,6 +206,7 @@ fn step(change: &Change, policy: &str, wanted: &State) -> Step {
         Change::RowSecurity { .. }
             | Change::CreatePolicy { .. }
             | Change::AlterPolicy { .. }
+            | Change::ReplacePolicy { .. }
             | Change::DropPolicy { .. }
             | Change::AddCheck { .. }
             | Change::ReplaceCheck { .. }
@@ -274,6 +275,14 @@ fn statements(change: &Change, policy: &str, wanted: &State) -> (String, Vec<Str
         Change::DropPolicy { table, name, .. } => {
             (format!("drop policy {name} on {table}"), vec![sql::drop_policy(&sql::table(table), name)])
         }
+        Change::ReplacePolicy { table, name, before, after } => (
+            format!("replace policy {name} on {table}"),
+            sql::replace_policy(&sql::table(table), name, before, object(table, name, after)),
+        ),
+        Change::Close { table, grants } => (
+            format!("close {} while its policies change", privilege_words(table, grants, "for")),
+            vec![sql::revoke(table, grants)],
+        ),
         Change::Grant { table, grants } => {
             (format!("grant {}", privilege_words(table, grants, "to")), vec![sql::grant(table, grants)])
         }

@@ -66,6 +66,24 @@ pub(crate) fn drop_policy(on: &str, name: &str) -> String {
     format!("DROP POLICY {} ON {on}", ident(name))
 }
 
+/// A restrictive policy stays until the other one is there; of a permissive one nothing may be left by then.
+pub(crate) fn replace_policy(
+    on: &str,
+    name: &str,
+    before: &PolicyObject,
+    after: &PolicyObject,
+) -> Vec<String> {
+    const ASIDE: &str = "zk_replaced";
+    if before.permissive {
+        return vec![drop_policy(on, name), create_policy(on, name, after)];
+    }
+    vec![
+        format!("ALTER POLICY {} ON {on} RENAME TO {}", ident(name), ident(ASIDE)),
+        create_policy(on, name, after),
+        drop_policy(on, ASIDE),
+    ]
+}
+
 fn policy_clauses(policy: &PolicyObject) -> String {
     let clause =
         |word: &str, expr: &Option<String>| expr.as_ref().map_or(String::new(), |e| format!(" {word} ({e})"));
