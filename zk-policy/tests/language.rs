@@ -1,89 +1,39 @@
 //! The language: what parses prints back, what is wrong is reported where it is wrong, nothing panics.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::string_slice, reason = "tests")]
 
+#[path = "shared/corpus.rs"]
+#[allow(dead_code, reason = "each test program uses a part of it")]
+mod corpus;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
-use zk_policy::{Column, ColumnType, Diagnostics, Document, ForeignKey, Plan, Policy, Scalar, Schema, check};
+use zk_policy::{Diagnostics, Document, Plan, Policy, check};
 
-fn files(folder: &str) -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(folder);
+fn mistakes() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mistakes");
     let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     assert!(!files.is_empty());
     files
 }
 
-fn schema() -> Schema {
-    let scalar = |name: &str, ty| Column::new(name, ColumnType::Scalar(ty));
-    Schema::default()
-        .table(
-            "public",
-            "customers",
-            [
-                scalar("id", Scalar::Uuid).not_null(),
-                scalar("tenant_id", Scalar::Uuid).not_null(),
-                scalar("owner_id", Scalar::Uuid),
-                scalar("region", Scalar::Text),
-                scalar("phone", Scalar::Text),
-                scalar("email", Scalar::Text),
-                scalar("score", Scalar::Int8),
-                scalar("legal_hold", Scalar::Bool),
-                Column::new("credit_limit", ColumnType::Other("numeric".to_owned())),
-                Column::new("ssn", ColumnType::Bytea),
-            ],
-        )
-        .table(
-            "public",
-            "invoices",
-            [
-                scalar("id", Scalar::Uuid).not_null(),
-                scalar("tenant_id", Scalar::Uuid).not_null(),
-                scalar("customer_id", Scalar::Uuid),
-                scalar("issued_on", Scalar::Date),
-                scalar("state", Scalar::Text),
-            ],
-        )
-        .foreign_key(
-            "public",
-            "invoices",
-            ForeignKey {
-                columns: vec!["customer_id".to_owned()],
-                schema: "public".to_owned(),
-                table: "customers".to_owned(),
-                referenced: vec!["id".to_owned()],
-            },
-        )
-        .table("public", "countries", [scalar("code", Scalar::Text).not_null()])
-        .table(
-            "My Schema",
-            "Ta\"ble",
-            [
-                scalar("Tenant", Scalar::Int8).not_null(),
-                scalar("when", Scalar::Timestamptz),
-                scalar("is", Scalar::Text),
-                scalar("null", Scalar::Text),
-                scalar("flag", Scalar::Bool),
-            ],
-        )
-}
-
 fn compile(source: &str) -> Result<Policy, Diagnostics> {
-    check(&Document::parse(source)?, &schema())
+    check(&Document::parse(source)?, &corpus::schema())
 }
 
 #[test]
 fn every_policy_of_the_corpus_prints_what_it_means_in_text_and_json() {
-    for file in files("corpus") {
+    for file in corpus::files() {
         let document = Document::parse(&fs::read_to_string(&file).unwrap()).unwrap();
         let printed = document.to_string();
         assert_eq!(Document::parse(&printed).unwrap(), document, "{}\n{printed}", file.display());
         assert_eq!(Document::parse(&printed).unwrap().to_string(), printed, "printing is canonical");
         let json = serde_json::to_string(&document).unwrap();
         assert_eq!(serde_json::from_str::<Document>(&json).unwrap(), document, "{json}");
-        let policy = check(&document, &schema()).unwrap();
+        let policy = check(&document, &corpus::schema()).unwrap();
         assert!(!Plan::fresh(&policy).is_empty());
     }
 }
@@ -91,7 +41,7 @@ fn every_policy_of_the_corpus_prints_what_it_means_in_text_and_json() {
 /// Each line of a file in `mistakes` ends with `#~` and the codes of the mistakes on it: these and no others.
 #[test]
 fn diagnostics() {
-    for file in files("mistakes") {
+    for file in mistakes() {
         let source = fs::read_to_string(&file).unwrap();
         let mut expected: Vec<(usize, String)> = Vec::new();
         for (index, line) in source.lines().enumerate() {
@@ -121,13 +71,13 @@ fn a_mistake_is_drawn_over_the_source() {
 
 #[test]
 fn the_sql_of_a_policy_is_what_a_reviewer_expects() {
-    let source = fs::read_to_string(files("corpus").remove(0)).unwrap();
+    let source = fs::read_to_string(corpus::files().remove(0)).unwrap();
     insta::assert_snapshot!(Plan::fresh(&compile(&source).unwrap()).to_sql());
 }
 
 #[test]
 fn the_access_matrix_says_who_may_what() {
-    let source = fs::read_to_string(files("corpus").remove(0)).unwrap();
+    let source = fs::read_to_string(corpus::files().remove(0)).unwrap();
     insta::assert_snapshot!(compile(&source).unwrap().access_matrix());
 }
 
