@@ -37,8 +37,8 @@ pub(crate) enum Wanted {
 /// A key in the cache, with what is left of its bounds. Dropping the last reference wipes the key.
 pub(crate) struct Entry {
     pub(crate) key: OpenedKey,
-    loaded: Duration,
-    max_age: Duration,
+    /// When it may not be used any more.
+    end: Duration,
     messages: Allowance,
     bytes: Allowance,
     portions: Sharded<Portion>,
@@ -123,7 +123,7 @@ impl Cache {
     fn fresh(&self, wanted: &Wanted, now: Duration) -> Option<Arc<Entry>> {
         let snapshot = self.snapshot.load();
         let entry = match wanted {
-            Wanted::Active(scope) => snapshot.active(scope, now),
+            Wanted::Active(scope) => snapshot.active(scope).filter(|entry| entry.is_fresh(now)),
             Wanted::Id(id) => snapshot.by_id(*id, now),
         };
         entry.map(Arc::clone)
@@ -161,16 +161,16 @@ impl fmt::Debug for Cache {
 }
 
 impl Snapshot {
-    /// The active key of a scope, if it may still be used. Nothing is counted.
+    /// The key that seals for a scope, for who takes from its allowance.
     #[inline]
-    pub(crate) fn active(&self, scope: &Scope, now: Duration) -> Option<&Arc<Entry>> {
-        self.active.get(scope).map(|(_, entry)| entry).filter(|entry| entry.is_fresh(now))
+    pub(crate) fn active(&self, scope: &Scope) -> Option<&Arc<Entry>> {
+        self.active.get(scope).map(|(_, entry)| entry)
     }
 
-    /// A key, if it may still be used. Nothing is counted.
+    /// A key that opens.
     #[inline]
     pub(crate) fn by_id(&self, id: KeyId, now: Duration) -> Option<&Arc<Entry>> {
-        self.by_id.get(&id).map(|(_, entry)| entry).filter(|entry| entry.is_fresh(now))
+        self.by_id.get(&id).map(|(_, entry)| entry).filter(|entry| entry.is_young(now))
     }
 
     fn len(&self) -> usize {
@@ -208,8 +208,7 @@ impl Entry {
     pub(crate) fn new(key: OpenedKey, loaded: Duration, config: &EncryptorConfig) -> Self {
         Self {
             key,
-            loaded,
-            max_age: config.max_age,
+            end: loaded.saturating_add(config.max_age),
             messages: Allowance::new(config.max_messages),
             bytes: Allowance::new(config.max_bytes),
             portions: Sharded::default(),
@@ -252,7 +251,7 @@ impl Entry {
     }
 
     fn is_young(&self, now: Duration) -> bool {
-        now.saturating_sub(self.loaded) < self.max_age
+        now < self.end
     }
 }
 

@@ -56,7 +56,7 @@ impl Encryptor {
         // Without a reference count, which threads would wait for. The block ends before anything is awaited.
         {
             let cached = self.cache.load();
-            if let Some(entry) = cached.active(scope, now)
+            if let Some(entry) = cached.active(scope)
                 && entry.take(plaintext.len(), now)
             {
                 return seal(&entry.key, self.config.suite, context, plaintext, now);
@@ -80,11 +80,10 @@ impl Encryptor {
         {
             let cached = self.cache.load();
             if let Some(entry) = cached.by_id(sealed.key_id(), now) {
-                entry.take(sealed.as_bytes().len(), now);
                 return open(&entry.key, scope, context, sealed);
             }
         }
-        let entry = Box::pin(self.opener(scope, sealed.key_id(), sealed.as_bytes().len())).await?;
+        let entry = Box::pin(self.opener(scope, sealed.key_id())).await?;
         open(&entry.key, scope, context, sealed)
     }
 
@@ -125,7 +124,7 @@ impl Encryptor {
             let entry = match entries.get(&sealed.key_id()) {
                 Some(entry) => Arc::clone(entry),
                 None => {
-                    let entry = self.opener(scope, sealed.key_id(), sealed.as_bytes().len()).await?;
+                    let entry = self.opener(scope, sealed.key_id()).await?;
                     entries.insert(sealed.key_id(), Arc::clone(&entry));
                     entry
                 }
@@ -157,11 +156,10 @@ impl Encryptor {
         Ok(Sealer::new(entry, self.config.suite, Arc::clone(&self.config.clock)))
     }
 
-    /// The key that an id names, counted as used once, for `len` bytes.
-    pub(crate) async fn opener(&self, scope: &Scope, id: KeyId, len: usize) -> Result<Arc<Entry>, Error> {
+    /// The key that an id names.
+    pub(crate) async fn opener(&self, scope: &Scope, id: KeyId) -> Result<Arc<Entry>, Error> {
         let now = self.config.clock.elapsed();
-        let entry = self
-            .cache
+        self.cache
             .fetch(Wanted::Id(id), now, async || {
                 // An id nobody knows is one more way of not opening: the bytes may come from anywhere.
                 let record = self.store.by_id(id).await?.ok_or_else(Error::open)?;
@@ -170,9 +168,7 @@ impl Encryptor {
                 }
                 self.unwrap(&record).await
             })
-            .await?;
-        entry.take(len, now);
-        Ok(entry)
+            .await
     }
 
     /// Unwraps a record's key and checks that it is the key the record names.

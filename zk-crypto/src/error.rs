@@ -7,8 +7,13 @@ use std::borrow::Cow;
 /// [`Error::kind`] is for code, the text for people, the source is the other side's half. No text holds a key, a
 /// plaintext or a sealed value.
 #[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Error(Box<Failure>);
+
+/// What an error says. In a box, so that results that are no errors stay small and quick to hand on.
+#[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub struct Error {
+struct Failure {
     kind: ErrorKind,
     message: Cow<'static, str>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
@@ -47,26 +52,26 @@ impl Error {
     /// assert!(Error::new(ErrorKind::Unavailable, "the key store does not answer").is_transient());
     /// ```
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self(Box::new(Failure { kind, message: message.into(), source: None }))
     }
 
     /// Adds the cause, shown by [`std::error::Error::source`] and not by `Display`.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
+        self.0.source = Some(source.into());
         self
     }
 
     /// Returns what kind of failure this is.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
-        self.kind
+        self.0.kind
     }
 
     /// Tells whether the same call may succeed later with nothing changed by the caller.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        self.kind == ErrorKind::Unavailable
+        self.kind() == ErrorKind::Unavailable
     }
 
     /// SECURITY: the one failure of opening, the same for every cause.

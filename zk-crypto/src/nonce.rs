@@ -27,9 +27,9 @@ struct Buffer {
 
 /// Draws 12 bytes that no other call gets, in this or in any other process.
 #[inline]
-pub(crate) fn draw() -> Result<[u8; SUFFIX], Error> {
+pub(crate) fn draw(out: &mut [u8; SUFFIX]) -> Result<(), Error> {
     // At the end of a thread its buffer may be gone already: then ask the system.
-    RANDOM.try_with(|random| random.borrow_mut().draw()).unwrap_or_else(|_| fresh())
+    RANDOM.try_with(|random| random.borrow_mut().draw(out)).unwrap_or_else(|_| fill(out))
 }
 
 /// Draws bytes from the operating system, past any buffer.
@@ -45,14 +45,14 @@ impl Buffer {
     }
 
     #[inline]
-    fn draw(&mut self) -> Result<[u8; SUFFIX], Error> {
+    fn draw(&mut self, out: &mut [u8; SUFFIX]) -> Result<(), Error> {
         // SECURITY: a forked child has its parent's bytes in memory and must not use them.
         if self.used >= BUFFER || !self.process.as_ref().is_some_and(Process::is_current) {
             self.refill()?;
         }
-        let drawn = self.bytes.get(self.used..).and_then(<[u8]>::first_chunk).copied();
+        *out = *self.bytes.get(self.used..).and_then(<[u8]>::first_chunk).ok_or_else(no_random)?;
         self.used += SUFFIX;
-        drawn.ok_or_else(no_random)
+        Ok(())
     }
 
     /// Draws a seed from the operating system and stretches it, which is cheaper than drawing all.
@@ -84,9 +84,15 @@ mod tests {
 
     use super::*;
 
+    fn draw() -> [u8; SUFFIX] {
+        let mut out = [0; SUFFIX];
+        super::draw(&mut out).unwrap();
+        out
+    }
+
     #[test]
     fn draws_do_not_repeat_across_threads() {
-        let draw_many = || (0..10_000).map(|_| draw().unwrap()).collect::<Vec<_>>();
+        let draw_many = || (0..10_000).map(|_| draw()).collect::<Vec<_>>();
         let drawn: Vec<_> = std::thread::scope(|s| {
             let threads: Vec<_> = (0..4).map(|_| s.spawn(draw_many)).collect();
             threads.into_iter().flat_map(|t| t.join().unwrap()).collect()
@@ -101,12 +107,13 @@ mod tests {
     #[test]
     fn bytes_of_another_process_are_not_used() {
         let mut buffer = Buffer::new();
-        let first = buffer.draw().unwrap();
+        let (mut first, mut second) = ([0; SUFFIX], [0; SUFFIX]);
+        buffer.draw(&mut first).unwrap();
         let before = buffer.bytes;
         assert_eq!(before[..SUFFIX], first);
         // What a child finds: the memory of its parent, made elsewhere. A real fork is in `tests/fork.rs`.
         buffer.process = None;
-        let second = buffer.draw().unwrap();
+        buffer.draw(&mut second).unwrap();
         assert!(!before.chunks(SUFFIX).any(|drawn| drawn == second));
     }
 }

@@ -4,7 +4,9 @@ use std::{fmt, ops::Deref};
 
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::{Context, Error, Scope, Sealed, Suite, opened::OpenedKey, seal::AssociatedData, suite::PREFIX};
+use crate::{
+    Context, Error, Scope, Sealed, Suite, opened::OpenedKey, seal::AssociatedData, sealed::TAG, suite::PREFIX,
+};
 
 /// What was sealed, wiped when it is dropped.
 ///
@@ -73,16 +75,21 @@ pub(crate) fn open(
     if key.id != sealed.key_id() || key.scope != *scope {
         return Err(Error::open());
     }
-    let (nonce, ciphertext, tag) = sealed.parts().ok_or_else(Error::open)?;
+    let (nonce, ciphertext) = sealed.parts().ok_or_else(Error::open)?;
     let aad = AssociatedData::new(sealed.suite(), key, context);
     // Wiped when it is dropped, also on failure.
-    let mut text = Plaintext(ciphertext.to_vec());
+    let mut text = Plaintext(Vec::with_capacity(ciphertext.len().saturating_sub(TAG)));
     let opened = match sealed.suite() {
-        Suite::Xaes256Gcm => nonce.split_first_chunk::<PREFIX>().and_then(|(prefix, suffix)| {
-            let suffix = suffix.first_chunk()?;
-            key.with_known(prefix, |cipher| cipher.open(suffix, aad.as_bytes(), &mut text.0, tag))
-        }),
-        Suite::XChaCha20Poly1305 => key.ciphers.xchacha.open(nonce, aad.as_bytes(), &mut text.0, tag),
+        Suite::Xaes256Gcm => {
+            let ([prefix, suffix], _) = nonce.as_chunks::<PREFIX>() else { return Err(Error::open()) };
+            match key.known(prefix) {
+                Some(cipher) => cipher.open(suffix, aad.as_bytes(), ciphertext, &mut text.0),
+                None => key.with_unknown(prefix, |cipher| {
+                    cipher.open(suffix, aad.as_bytes(), ciphertext, &mut text.0)
+                }),
+            }
+        }
+        Suite::XChaCha20Poly1305 => key.ciphers.xchacha.open(nonce, aad.as_bytes(), ciphertext, &mut text.0),
     };
     opened.ok_or_else(Error::open)?;
     Ok(text)

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwapOption, Guard};
 use zeroize::Zeroizing;
 use zk_kms::DataKey;
 
@@ -100,59 +100,38 @@ impl OpenedKey {
         }
     }
 
-    /// Calls `seal` with the prefix for one message of `len` bytes: a new one when this thread's is spent, old or another
-    /// process's.
+    /// The prefix for one message of `len` bytes: a new one when this thread's is spent, old or another process's.
     #[inline]
-    pub(crate) fn with_prefix<R>(
-        &self,
-        len: usize,
-        now: Duration,
-        seal: impl FnOnce(&Prefix) -> R,
-    ) -> Result<R, Error> {
+    pub(crate) fn prefix(&self, len: usize, now: Duration) -> Result<Guard<Option<Arc<Prefix>>>, Error> {
         let local = self.prefixes.local();
-        if let Some(prefix) = &*local.load()
-            && prefix.take(len, now)
-        {
-            return Ok(seal(prefix));
+        let kept = local.load();
+        if kept.as_ref().is_some_and(|prefix| prefix.take(len, now)) {
+            return Ok(kept);
         }
         // Two threads may both come here and draw: each then uses its own prefix, which is as good.
-        let prefix = Arc::new(self.draw_prefix(len, now)?);
-        local.store(Some(Arc::clone(&prefix)));
-        Ok(seal(&prefix))
+        let prefix = Some(Arc::new(self.draw_prefix(len, now)?));
+        local.store(prefix.clone());
+        Ok(Guard::from_inner(prefix))
     }
 
-    /// Calls `open` with the cipher of a prefix, derived at most once while the prefix stays known.
+    /// The cipher of a prefix that opened something before.
     #[inline]
-    pub(crate) fn with_known<R>(
-        &self,
-        prefix: &[u8; PREFIX],
-        open: impl FnOnce(&Gcm) -> Option<R>,
-    ) -> Option<R> {
-        let mut free = None;
-        for place in self.places(prefix) {
-            match place.get() {
-                Some(known) if known.bytes == *prefix => return open(&known.cipher),
-                Some(_) => {}
-                None => {
-                    free = Some(place);
-                    break;
-                }
-            }
-        }
-        self.derive_known(prefix, free, open)
+    pub(crate) fn known(&self, prefix: &[u8; PREFIX]) -> Option<&Gcm> {
+        let mut known = self.places(prefix).map_while(OnceLock::get);
+        known.find(|known| known.bytes == *prefix).map(|known| &known.cipher)
     }
 
+    /// Calls `open` with the cipher of a prefix that is not known, which it becomes if there is room.
     #[cold]
-    fn derive_known<R>(
+    pub(crate) fn with_unknown<R>(
         &self,
         prefix: &[u8; PREFIX],
-        free: Option<&OnceLock<Box<Known>>>,
         open: impl FnOnce(&Gcm) -> Option<R>,
     ) -> Option<R> {
         let cipher = self.ciphers.xaes.subkey(prefix)?;
         let opened = open(&cipher)?;
         // Only what opened is kept: bytes that somebody made up do not take the places.
-        if let Some(free) = free {
+        if let Some(free) = self.places(prefix).find(|place| place.get().is_none()) {
             free.get_or_init(|| Box::new(Known { bytes: *prefix, cipher }));
         }
         Some(opened)
@@ -215,7 +194,7 @@ mod tests {
     }
 
     fn bytes(key: &OpenedKey, len: usize, secs: u64) -> [u8; PREFIX] {
-        key.with_prefix(len, Duration::from_secs(secs), |prefix| prefix.bytes).unwrap()
+        key.prefix(len, Duration::from_secs(secs)).unwrap().as_ref().unwrap().bytes
     }
 
     #[test]
@@ -249,20 +228,20 @@ mod tests {
     fn a_known_prefix_is_derived_once_and_only_after_it_opened() {
         let key = key();
         let known = || key.known.iter().flat_map(OnceLock::get).count();
-        assert!(key.with_known(&[1; PREFIX], |_| None::<()>).is_none());
+        assert!(key.with_unknown(&[1; PREFIX], |_| None::<()>).is_none());
         assert_eq!(known(), 0, "what did not open is not kept");
-        let address = |cipher: &Gcm| Some(std::ptr::from_ref(cipher) as usize);
-        key.with_known(&[1; PREFIX], address).unwrap();
-        let kept = key.with_known(&[1; PREFIX], address);
-        assert_eq!((kept, known()), (key.with_known(&[1; PREFIX], address), 1));
+        assert!(key.known(&[1; PREFIX]).is_none());
+        key.with_unknown(&[1; PREFIX], |_| Some(())).unwrap();
+        assert_eq!(known(), 1);
+        assert!(key.known(&[1; PREFIX]).is_some());
     }
 
     #[test]
     fn known_prefixes_are_told_apart_and_bounded() {
         let key = key();
         let text = |cipher: &Gcm| {
-            let mut out = vec![0; 8];
-            cipher.seal(&[0; 12], b"", &mut out, 0).map(|()| out)
+            let mut out = Vec::new();
+            cipher.seal(&[0; 12], b"", &[0; 8], &mut out).map(|()| out)
         };
         let mut texts = std::collections::HashSet::new();
         // More than there is room for in all, and at each place: they differ in their first and last byte.
@@ -270,8 +249,10 @@ mod tests {
             for last in 0..6 {
                 let mut prefix = [i; PREFIX];
                 prefix[PREFIX - 1] = last;
-                let first = key.with_known(&prefix, text).unwrap();
-                assert_eq!(Some(&first), key.with_known(&prefix, text).as_ref());
+                assert!(key.known(&prefix).is_none(), "not one of those before");
+                let first = key.with_unknown(&prefix, text).unwrap();
+                let again = key.known(&prefix).map_or_else(|| key.with_unknown(&prefix, text), text);
+                assert_eq!(Some(&first), again.as_ref());
                 assert_eq!(Some(&first), key.ciphers.xaes.subkey(&prefix).and_then(|c| text(&c)).as_ref());
                 assert!(texts.insert(first));
             }

@@ -3,14 +3,8 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
-    Context, Error, ErrorKind, KeyId, MAX_PLAINTEXT, OVERHEAD, Scope, Sealed, Suite,
-    cache::Entry,
-    clock::Clock,
-    nonce::draw,
-    opened::OpenedKey,
-    sealed::{HEADER, NONCE},
-    stream::StreamSealer,
-    suite::PREFIX,
+    Context, Error, ErrorKind, KeyId, MAX_PLAINTEXT, OVERHEAD, Scope, Sealed, Suite, cache::Entry,
+    clock::Clock, nonce::draw, opened::OpenedKey, sealed::NONCE, stream::StreamSealer, suite::PREFIX,
 };
 
 /// Seals values of one scope without waiting for anything: for hot loops.
@@ -97,30 +91,36 @@ pub(crate) fn seal(
     }
     let aad = AssociatedData::new(suite, key, context);
     let aad = aad.as_bytes();
-    let last = draw()?;
+    let mut nonce = [0; NONCE];
+    let ([first, last], _) = nonce.as_chunks_mut::<PREFIX>() else { return Err(too_long()) };
+    draw(last)?;
     // Exactly as long as the result: the one allocation.
     let mut out = Vec::with_capacity(plaintext.len() + OVERHEAD);
+    out.push(suite as u8);
+    out.extend_from_slice(key.id.as_bytes());
     let sealed = match suite {
-        Suite::Xaes256Gcm => key.with_prefix(plaintext.len(), now, |prefix| {
-            write(&mut out, suite, key, [&prefix.bytes, &last], plaintext);
-            prefix.cipher.seal(&last, aad, &mut out, HEADER)
-        })?,
+        Suite::Xaes256Gcm => key.prefix(plaintext.len(), now)?.as_ref().and_then(|prefix| {
+            out.extend_from_slice(&prefix.bytes);
+            out.extend_from_slice(last);
+            prefix.cipher.seal(last, aad, plaintext, &mut out)
+        }),
         Suite::XChaCha20Poly1305 => {
-            let first = draw()?;
-            write(&mut out, suite, key, [&first, &last], plaintext);
-            let mut nonce = [0; NONCE];
-            for (half, drawn) in nonce.chunks_exact_mut(PREFIX).zip([first, last]) {
-                half.copy_from_slice(&drawn);
-            }
-            key.ciphers.xchacha.seal(&nonce, aad, &mut out, HEADER)
+            draw(first)?;
+            out.extend_from_slice(&nonce);
+            key.ciphers.xchacha.seal(&nonce, aad, plaintext, &mut out)
         }
     };
     if sealed.is_none() {
         // SECURITY: a cipher that refused may have left plaintext in the buffer.
         zeroize::Zeroize::zeroize(&mut out);
-        return Err(Error::invalid("the value or its context is too long"));
+        return Err(too_long());
     }
-    Ok(Sealed::assemble(suite, key.id, out))
+    Ok(Sealed::assemble(out))
+}
+
+#[cold]
+fn too_long() -> Error {
+    Error::invalid("the value or its context is too long")
 }
 
 /// The associated data of a value, SPEC.md section 4: on the stack unless it is long.
@@ -131,7 +131,7 @@ pub(crate) struct AssociatedData {
     long: Vec<u8>,
 }
 
-const SHORT: usize = 192;
+const SHORT: usize = 128;
 
 impl AssociatedData {
     #[inline]
@@ -164,17 +164,6 @@ impl AssociatedData {
         }
         self.long.extend_from_slice(bytes);
     }
-}
-
-/// Writes everything before the tag, with the text not sealed yet.
-#[inline]
-fn write(out: &mut Vec<u8>, suite: Suite, key: &OpenedKey, nonce: [&[u8; PREFIX]; 2], plaintext: &[u8]) {
-    out.push(suite as u8);
-    out.extend_from_slice(key.id.as_bytes());
-    for half in nonce {
-        out.extend_from_slice(half);
-    }
-    out.extend_from_slice(plaintext);
 }
 
 #[cfg(test)]

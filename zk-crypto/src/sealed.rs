@@ -20,7 +20,6 @@ pub const MAX_PLAINTEXT: usize = 64 * 1024 * 1024;
 
 pub(crate) const NONCE: usize = 24;
 pub(crate) const TAG: usize = 16;
-pub(crate) const HEADER: usize = 1 + KeyId::LEN + NONCE;
 /// The salt of every derivation from a data key: SPEC.md, section 3.
 pub(crate) const SALT: &[u8] = b"zk-crypto v1";
 
@@ -41,8 +40,7 @@ pub(crate) const SALT: &[u8] = b"zk-crypto v1";
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Sealed {
-    suite: Suite,
-    key_id: KeyId,
+    /// INVARIANT: at least [`OVERHEAD`] bytes, and the first one names a suite.
     bytes: Vec<u8>,
 }
 
@@ -71,15 +69,14 @@ impl Sealed {
         if bytes.len() > OVERHEAD + MAX_PLAINTEXT || bytes.len() < OVERHEAD {
             return Err(Error::open());
         }
-        let (suite, rest) = bytes.split_first().ok_or_else(Error::open)?;
-        let suite = Suite::from_byte(*suite).ok_or_else(Error::open)?;
-        let key_id = KeyId(*rest.first_chunk().ok_or_else(Error::open)?);
-        Ok(Self { suite, key_id, bytes })
+        bytes.first().copied().and_then(Suite::from_byte).ok_or_else(Error::open)?;
+        Ok(Self { bytes })
     }
 
-    /// Takes what was sealed just now: `bytes` begin with `suite` and `key_id`.
-    pub(crate) fn assemble(suite: Suite, key_id: KeyId, bytes: Vec<u8>) -> Self {
-        Self { suite, key_id, bytes }
+    /// Takes what was sealed just now.
+    #[inline]
+    pub(crate) fn assemble(bytes: Vec<u8>) -> Self {
+        Self { bytes }
     }
 
     /// Returns the bytes to store.
@@ -97,27 +94,26 @@ impl Sealed {
     /// Returns the suite that sealed the value.
     #[must_use]
     pub fn suite(&self) -> Suite {
-        self.suite
+        self.bytes.first().copied().and_then(Suite::from_byte).unwrap_or_default()
     }
 
     /// Returns the id of the data key that sealed the value.
     #[must_use]
+    #[inline]
     pub fn key_id(&self) -> KeyId {
-        self.key_id
+        self.bytes.get(1..).and_then(<[u8]>::first_chunk).copied().map_or(KeyId([0; KeyId::LEN]), KeyId)
     }
 
-    /// Takes bytes apart into nonce, ciphertext and tag.
-    pub(crate) fn parts(&self) -> Option<(&[u8; NONCE], &[u8], &[u8; TAG])> {
-        let (nonce, rest) = self.bytes.get(1 + KeyId::LEN..)?.split_first_chunk()?;
-        let (ciphertext, tag) = rest.split_last_chunk()?;
-        Some((nonce, ciphertext, tag))
+    /// Takes bytes apart into the nonce, and the ciphertext with its tag.
+    #[inline]
+    pub(crate) fn parts(&self) -> Option<(&[u8; NONCE], &[u8])> {
+        self.bytes.get(1 + KeyId::LEN..)?.split_first_chunk()
     }
 }
 
 impl fmt::Debug for Sealed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { suite, key_id, bytes } = self;
-        write!(f, "Sealed({suite:?}, key {key_id}, {} bytes)", bytes.len())
+        write!(f, "Sealed({:?}, key {}, {} bytes)", self.suite(), self.key_id(), self.bytes.len())
     }
 }
 

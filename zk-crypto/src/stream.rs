@@ -153,7 +153,7 @@ impl Encryptor {
         context: &Context,
         header: &StreamHeader,
     ) -> Result<StreamOpener, Error> {
-        let entry = self.opener(scope, header.key_id, 0).await?;
+        let entry = self.opener(scope, header.key_id).await?;
         StreamOpener::new(&entry.key, scope, context, header)
     }
 }

@@ -53,13 +53,13 @@ impl EncryptorConfig {
         Self { max_entries, ..self }
     }
 
-    /// Chooses after how many messages a key is fetched again; 2^32 by default.
+    /// Chooses how many messages a key seals before it is fetched again; 2^32 by default. Opening is not counted.
     #[must_use]
     pub fn max_messages(self, max_messages: u64) -> Self {
         Self { max_messages, ..self }
     }
 
-    /// Chooses after how many bytes a key is fetched again; 2^40 by default.
+    /// Chooses how many bytes a key seals before it is fetched again; 2^40 by default. Opening is not counted.
     #[must_use]
     pub fn max_bytes(self, max_bytes: u64) -> Self {
         Self { max_bytes, ..self }

@@ -44,23 +44,24 @@ impl Chunks {
         Some((Self { cipher: Gcm::new(key)?, base_nonce: *base_nonce }, *commitment.first_chunk()?))
     }
 
-    /// Seals chunk `index`, which is `out` from `start` on, and appends its tag.
-    pub(super) fn seal(&self, index: u64, out: &mut Vec<u8>, start: usize) -> Result<(), Error> {
+    /// Seals chunk `index` and appends it to `out`.
+    pub(super) fn seal(&self, index: u64, text: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
         let too_long = || Error::invalid("a stream is at most 4 PiB");
         let nonce = self.nonce(index).ok_or_else(too_long)?;
-        self.cipher.seal(&nonce, b"", out, start).ok_or_else(too_long)
+        self.cipher.seal(&nonce, b"", text, out).ok_or_else(too_long)
     }
 
-    /// Opens chunk `index` in place and returns how long its text is.
-    pub(super) fn open(&self, index: u64, sealed: &mut [u8]) -> Result<usize, Error> {
+    /// Opens chunk `index` and appends its text to `out`, which has room for it.
+    pub(super) fn open(&self, index: u64, sealed: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
         let nonce = self.nonce(index).ok_or_else(Error::open)?;
-        let (text, tag) = sealed.split_last_chunk_mut().ok_or_else(Error::open)?;
-        if self.cipher.open(&nonce, b"", text, tag).is_none() {
+        let start = out.len();
+        if self.cipher.open(&nonce, b"", sealed, out).is_none() {
             // SECURITY: an implementation may have decrypted before it compared the tags.
-            text.zeroize();
+            out.get_mut(start..).unwrap_or_default().zeroize();
+            out.truncate(start);
             return Err(Error::open());
         }
-        Ok(text.len())
+        Ok(())
     }
 
     /// "XOR of the base nonce and the chunk number as a big-endian integer".

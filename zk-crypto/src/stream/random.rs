@@ -71,24 +71,21 @@ impl<S: ReadAt> StreamAt<S> {
             }
             let text = self.chunk(position / CHUNK as u64)?;
             let within = usize::try_from(position % CHUNK as u64).unwrap_or(CHUNK);
-            let end = text.len().saturating_sub(TAG);
-            done += copy(text.get(within..end).unwrap_or_default(), rest);
+            done += copy(text.get(within..).unwrap_or_default(), rest);
         }
         Ok(done)
     }
 
-    /// The text of a chunk, with what is left of its tag.
-    fn chunk(&self, index: u64) -> io::Result<Zeroizing<Box<[u8]>>> {
-        let sealed = if index < self.full {
-            SEALED_CHUNK
-        } else {
-            usize::try_from(self.len % CHUNK as u64).unwrap_or(CHUNK) + TAG
-        };
-        let mut bytes = Zeroizing::new(vec![0; sealed].into_boxed_slice());
+    /// The text of a chunk.
+    fn chunk(&self, index: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+        let len =
+            if index < self.full { CHUNK } else { usize::try_from(self.len % CHUNK as u64).unwrap_or(CHUNK) };
+        let mut sealed = vec![0; len + TAG];
         let offset = StreamHeader::LEN as u64 + index * SEALED_CHUNK as u64;
-        self.source.read_exact_at(&mut bytes, offset)?;
-        self.chunks.open(index, &mut bytes)?;
-        Ok(bytes)
+        self.source.read_exact_at(&mut sealed, offset)?;
+        let mut text = Zeroizing::new(Vec::with_capacity(len));
+        self.chunks.open(index, &sealed, &mut text)?;
+        Ok(text)
     }
 }
 

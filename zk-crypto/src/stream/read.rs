@@ -7,12 +7,12 @@ use std::{
 
 use zeroize::Zeroize;
 
-use super::chunks::{Chunks, SEALED_CHUNK};
+use super::chunks::{CHUNK, Chunks, SEALED_CHUNK};
 use crate::Error;
 
 /// Opens what it reads: see [`StreamOpener::reader`](super::StreamOpener::reader).
 ///
-/// It holds one chunk, and gives out nothing of it before it is authenticated. After a failure it fails again.
+/// It holds one chunk sealed and one as text, and gives out nothing before it is authenticated. After a failure it fails again.
 pub struct StreamReader<R> {
     inner: R,
     opening: Opening,
@@ -22,17 +22,17 @@ pub struct StreamReader<R> {
 pub(super) struct Opening {
     chunks: Chunks,
     index: u64,
-    bytes: Box<[u8]>,
+    sealed: Box<[u8]>,
+    text: Vec<u8>,
     state: State,
 }
 
 enum State {
     /// So much of the sealed chunk is here.
     Sealed(usize),
-    /// The text between the two is authenticated and not given out yet; whether it is that of the last chunk.
+    /// The text from there on is authenticated and not given out yet; whether it is that of the last chunk.
     Text {
         from: usize,
-        to: usize,
         last: bool,
     },
     End,
@@ -65,7 +65,8 @@ impl<R: Read> Read for StreamReader<R> {
 
 impl Opening {
     pub(super) fn new(chunks: Chunks) -> Self {
-        Self { chunks, index: 0, bytes: vec![0; SEALED_CHUNK].into(), state: State::Sealed(0) }
+        let (sealed, text) = (vec![0; SEALED_CHUNK].into(), Vec::with_capacity(CHUNK));
+        Self { chunks, index: 0, sealed, text, state: State::Sealed(0) }
     }
 
     /// Gives authenticated text: 0 bytes at the end of the stream, `None` when more has to be read first.
@@ -74,11 +75,11 @@ impl Opening {
             State::Sealed(_) => Ok(None),
             State::End => Ok(Some(0)),
             State::Failed => Err(Error::open()),
-            State::Text { from, to, last } => {
-                let text = self.bytes.get(from..to).unwrap_or_default();
+            State::Text { from, last } => {
+                let text = self.text.get(from..).unwrap_or_default();
                 let given = copy(text, out);
                 self.state = match (given == text.len(), last) {
-                    (false, _) => State::Text { from: from + given, to, last },
+                    (false, _) => State::Text { from: from + given, last },
                     (true, false) => State::Sealed(0),
                     (true, true) => State::End,
                 };
@@ -91,7 +92,7 @@ impl Opening {
     /// Where sealed bytes go. It is empty only when [`Self::give`] has something to say.
     pub(super) fn space(&mut self) -> &mut [u8] {
         match self.state {
-            State::Sealed(filled) => self.bytes.get_mut(filled..).unwrap_or_default(),
+            State::Sealed(filled) => self.sealed.get_mut(filled..).unwrap_or_default(),
             _ => &mut [],
         }
     }
@@ -107,10 +108,11 @@ impl Opening {
         // INVARIANT: a full chunk is never the last one, and a short one always is; so an input that ends after a full
         // chunk, where there is nothing to open, was cut.
         let last = read == 0;
-        let sealed = self.bytes.get_mut(..filled).unwrap_or_default();
-        match self.chunks.open(self.index, sealed) {
-            Ok(to) => {
-                self.state = State::Text { from: 0, to, last };
+        let sealed = self.sealed.get(..filled).unwrap_or_default();
+        self.text.clear();
+        match self.chunks.open(self.index, sealed, &mut self.text) {
+            Ok(()) => {
+                self.state = State::Text { from: 0, last };
                 self.index += 1;
                 Ok(())
             }
@@ -133,7 +135,7 @@ pub(super) fn copy(from: &[u8], to: &mut [u8]) -> usize {
 
 impl Drop for Opening {
     fn drop(&mut self) {
-        self.bytes.zeroize();
+        self.text.zeroize();
     }
 }
 

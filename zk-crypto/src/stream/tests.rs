@@ -251,9 +251,9 @@ fn a_writer_goes_on_after_failures() {
 #[test]
 fn the_end_of_the_counter_is_an_error() {
     let (chunks, _) = Chunks::derive(&[1; 32], &[2; SALT], b"").unwrap();
-    assert!(chunks.seal((1 << 38) - 1, &mut vec![1], 0).is_ok());
-    assert_eq!(chunks.seal(1 << 38, &mut vec![1], 0).unwrap_err().kind(), ErrorKind::Invalid);
-    assert_eq!(chunks.open(1 << 38, &mut [0; 16]).unwrap_err().kind(), ErrorKind::Open);
+    assert!(chunks.seal((1 << 38) - 1, &[1], &mut Vec::new()).is_ok());
+    assert_eq!(chunks.seal(1 << 38, &[1], &mut Vec::new()).unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(chunks.open(1 << 38, &[0; 16], &mut Vec::new()).unwrap_err().kind(), ErrorKind::Open);
 }
 
 #[test]

@@ -15,8 +15,8 @@ use crate::{Error, ErrorKind, fork::Process};
 
 /// Seals what is written to it: see [`StreamSealer::writer`](super::StreamSealer::writer).
 ///
-/// It holds one chunk. [`StreamWriter::finish`] writes the last one; a writer that is dropped before leaves a stream that
-/// does not open to its end.
+/// It holds one chunk as text and one sealed. [`StreamWriter::finish`] writes the last one; a writer that is dropped before
+/// leaves a stream that does not open to its end.
 #[must_use = "a stream that is not finished does not open to its end"]
 pub struct StreamWriter<W> {
     inner: W,
@@ -28,9 +28,10 @@ pub(super) struct Sealing {
     chunks: Chunks,
     process: Process,
     index: u64,
-    bytes: Vec<u8>,
-    /// How much of `bytes` is sealed, or is the header, and how much of that is written.
-    ready: usize,
+    /// Less than a chunk.
+    text: Vec<u8>,
+    /// The header or a sealed chunk, and how much of it is written.
+    sealed: Vec<u8>,
     written: usize,
     finished: bool,
 }
@@ -82,23 +83,18 @@ impl<W: Write> Write for StreamWriter<W> {
 impl Sealing {
     pub(super) fn new(sealer: StreamSealer) -> Self {
         let StreamSealer { header, chunks, process } = sealer;
-        let mut bytes = Vec::with_capacity(SEALED_CHUNK);
-        bytes.extend_from_slice(&header.to_bytes());
-        let ready = bytes.len();
-        Self { chunks, process, index: 0, bytes, ready, written: 0, finished: false }
+        let mut sealed = Vec::with_capacity(SEALED_CHUNK);
+        sealed.extend_from_slice(&header.to_bytes());
+        Self { chunks, process, index: 0, text: Vec::new(), sealed, written: 0, finished: false }
     }
 
     /// What waits to be written. While there is some, nothing more is taken.
     pub(super) fn pending(&self) -> &[u8] {
-        self.bytes.get(self.written..self.ready).unwrap_or_default()
+        self.sealed.get(self.written..).unwrap_or_default()
     }
 
     pub(super) fn advance(&mut self, written: usize) {
         self.written += written;
-        if self.written >= self.ready {
-            self.bytes.clear();
-            (self.ready, self.written) = (0, 0);
-        }
     }
 
     /// Takes as much text as the chunk has room for, and seals the chunk when it is full.
@@ -106,11 +102,20 @@ impl Sealing {
         if self.finished {
             return Err(Error::invalid("the stream is finished"));
         }
-        let room = CHUNK.saturating_sub(self.bytes.len());
+        // A whole chunk is sealed from where it is.
+        if let Some(chunk) = text.get(..CHUNK)
+            && self.text.is_empty()
+        {
+            self.seal(chunk)?;
+            return Ok(CHUNK);
+        }
+        let room = CHUNK.saturating_sub(self.text.len());
         let taken = text.get(..room).unwrap_or(text);
-        self.bytes.extend_from_slice(taken);
-        if self.bytes.len() == CHUNK {
-            self.seal()?;
+        // At once, because a buffer that grows leaves text behind.
+        self.text.reserve_exact(room);
+        self.text.extend_from_slice(taken);
+        if self.text.len() == CHUNK {
+            self.seal_text()?;
         }
         Ok(taken.len())
     }
@@ -118,13 +123,23 @@ impl Sealing {
     /// Seals the last chunk. Once only.
     pub(super) fn finish(&mut self) -> Result<(), Error> {
         if !self.finished {
-            self.seal()?;
+            self.seal_text()?;
             self.finished = true;
         }
         Ok(())
     }
 
-    fn seal(&mut self) -> Result<(), Error> {
+    fn seal_text(&mut self) -> Result<(), Error> {
+        let mut text = std::mem::take(&mut self.text);
+        let sealed = self.seal(&text);
+        if sealed.is_ok() {
+            text.clear();
+        }
+        self.text = text;
+        sealed
+    }
+
+    fn seal(&mut self, text: &[u8]) -> Result<(), Error> {
         // SECURITY: parent and child would go on under the same nonces.
         if !self.process.is_current() {
             return Err(Error::new(
@@ -132,16 +147,19 @@ impl Sealing {
                 "a stream is sealed in the process that began it; this is a forked child",
             ));
         }
-        self.chunks.seal(self.index, &mut self.bytes, 0)?;
+        // INVARIANT: what was sealed before is written.
+        self.sealed.clear();
+        self.written = 0;
+        self.chunks.seal(self.index, text, &mut self.sealed)?;
         self.index += 1;
-        self.ready = self.bytes.len();
         Ok(())
     }
 }
 
 impl Drop for Sealing {
     fn drop(&mut self) {
-        self.bytes.as_mut_slice().zeroize();
+        // Whole, because there may be text of an earlier chunk behind the end.
+        self.text.zeroize();
     }
 }
 

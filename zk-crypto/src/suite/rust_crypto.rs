@@ -1,6 +1,6 @@
 //! The ciphers in Rust, which need no C compiler. Same names and same bytes as `aws_lc`.
 
-use aes_gcm::aead::{AeadInOut, Nonce};
+use aes_gcm::aead::{AeadInOut, Nonce, inout::InOutBuf};
 use aes_gcm::{Aes256Gcm, KeyInit};
 use chacha20poly1305::XChaCha20Poly1305;
 
@@ -19,27 +19,28 @@ impl Gcm {
         Some(Self(Aes256Gcm::new(key.into())))
     }
 
-    /// Seals `out` from `start` on in place and appends the tag; `None` only for a text beyond the cipher's limit, and
-    /// then `out` is for the caller to wipe.
+    /// Seals `text` and appends ciphertext and tag to `out`; `None` only for a text beyond the cipher's limit, and then
+    /// `out` is for the caller to wipe.
     pub(crate) fn seal(
         &self,
         nonce: &[u8; SUFFIX],
         aad: &[u8],
+        text: &[u8],
         out: &mut Vec<u8>,
-        start: usize,
     ) -> Option<()> {
-        seal(&self.0, nonce.into(), aad, out, start)
+        seal(&self.0, nonce.into(), aad, text, out)
     }
 
-    /// Opens in place; `None` when the tag is wrong, and then the text is for the caller to wipe.
+    /// Opens ciphertext and tag and appends the text to `out`; `None` when the tag is wrong, and then `out` is for the
+    /// caller to wipe.
     pub(crate) fn open(
         &self,
         nonce: &[u8; SUFFIX],
         aad: &[u8],
-        text: &mut [u8],
-        tag: &[u8; TAG],
+        sealed: &[u8],
+        out: &mut Vec<u8>,
     ) -> Option<()> {
-        self.0.decrypt_inout_detached(nonce.into(), aad, text.into(), tag.into()).ok()
+        open(&self.0, nonce.into(), aad, sealed, out)
     }
 }
 
@@ -49,14 +50,8 @@ impl XChaCha {
     }
 
     /// As [`Gcm::seal`].
-    pub(crate) fn seal(
-        &self,
-        nonce: &[u8; NONCE],
-        aad: &[u8],
-        out: &mut Vec<u8>,
-        start: usize,
-    ) -> Option<()> {
-        seal(&self.0, nonce.into(), aad, out, start)
+    pub(crate) fn seal(&self, nonce: &[u8; NONCE], aad: &[u8], text: &[u8], out: &mut Vec<u8>) -> Option<()> {
+        seal(&self.0, nonce.into(), aad, text, out)
     }
 
     /// As [`Gcm::open`].
@@ -64,10 +59,10 @@ impl XChaCha {
         &self,
         nonce: &[u8; NONCE],
         aad: &[u8],
-        text: &mut [u8],
-        tag: &[u8; TAG],
+        sealed: &[u8],
+        out: &mut Vec<u8>,
     ) -> Option<()> {
-        self.0.decrypt_inout_detached(nonce.into(), aad, text.into(), tag.into()).ok()
+        open(&self.0, nonce.into(), aad, sealed, out)
     }
 }
 
@@ -75,10 +70,27 @@ fn seal<C: AeadInOut>(
     cipher: &C,
     nonce: &Nonce<C>,
     aad: &[u8],
+    text: &[u8],
     out: &mut Vec<u8>,
-    start: usize,
 ) -> Option<()> {
-    let tag = cipher.encrypt_inout_detached(nonce, aad, out.get_mut(start..)?.into()).ok()?;
+    let start = out.len();
+    out.resize(start + text.len(), 0);
+    let both = InOutBuf::new(text, out.get_mut(start..)?).ok()?;
+    let tag = cipher.encrypt_inout_detached(nonce, aad, both).ok()?;
     out.extend_from_slice(&tag);
     Some(())
+}
+
+fn open<C: AeadInOut>(
+    cipher: &C,
+    nonce: &Nonce<C>,
+    aad: &[u8],
+    sealed: &[u8],
+    out: &mut Vec<u8>,
+) -> Option<()> {
+    let (sealed, tag) = sealed.split_at_checked(sealed.len().checked_sub(TAG)?)?;
+    let start = out.len();
+    out.resize(start + sealed.len(), 0);
+    let both = InOutBuf::new(sealed, out.get_mut(start..)?).ok()?;
+    cipher.decrypt_inout_detached(nonce, aad, both, tag.try_into().ok()?).ok()
 }

@@ -10,9 +10,9 @@ use super::*;
 
 fn seal(key: &[u8; 32], nonce: &[u8; 24], aad: &[u8], text: &[u8]) -> Vec<u8> {
     let (prefix, suffix) = nonce.split_at(PREFIX);
-    let mut out = text.to_vec();
+    let mut out = Vec::new();
     let subkey = Xaes::new(key).subkey(prefix.try_into().unwrap()).unwrap();
-    subkey.seal(suffix.try_into().unwrap(), aad, &mut out, 0).unwrap();
+    subkey.seal(suffix.try_into().unwrap(), aad, text, &mut out).unwrap();
     out
 }
 

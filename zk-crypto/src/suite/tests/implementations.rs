@@ -24,22 +24,20 @@ macro_rules! implementation {
         Implementation {
             name: stringify!($module),
             gcm_seal: |key, nonce, aad, text| {
-                let mut out = text.to_vec();
-                $module::Gcm::new(key)?.seal(nonce, aad, &mut out, 0).map(|()| out)
+                let mut out = Vec::new();
+                $module::Gcm::new(key)?.seal(nonce, aad, text, &mut out).map(|()| out)
             },
             gcm_open: |key, nonce, aad, sealed| {
-                let (text, tag) = sealed.split_last_chunk()?;
-                let mut out = text.to_vec();
-                $module::Gcm::new(key)?.open(nonce, aad, &mut out, tag).map(|()| out)
+                let mut out = Vec::new();
+                $module::Gcm::new(key)?.open(nonce, aad, sealed, &mut out).map(|()| out)
             },
             xchacha_seal: |key, nonce, aad, text| {
-                let mut out = text.to_vec();
-                $module::XChaCha::new(key).seal(nonce, aad, &mut out, 0).map(|()| out)
+                let mut out = Vec::new();
+                $module::XChaCha::new(key).seal(nonce, aad, text, &mut out).map(|()| out)
             },
             xchacha_open: |key, nonce, aad, sealed| {
-                let (text, tag) = sealed.split_last_chunk()?;
-                let mut out = text.to_vec();
-                $module::XChaCha::new(key).open(nonce, aad, &mut out, tag).map(|()| out)
+                let mut out = Vec::new();
+                $module::XChaCha::new(key).open(nonce, aad, sealed, &mut out).map(|()| out)
             },
         }
     };
