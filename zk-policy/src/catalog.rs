@@ -27,6 +27,8 @@ pub(crate) struct State {
     /// asking, because a rule of that refuses by what it finds. Known of what is wanted only.
     pub(crate) refusing: BTreeSet<(String, QualifiedName, QualifiedName)>,
     pub(crate) tables: BTreeMap<QualifiedName, TableObject>,
+    /// What the policy's roles need of tables that are not the policy's: the keys of masks. Known of what is wanted only.
+    pub(crate) lent: BTreeMap<QualifiedName, BTreeSet<Grant>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

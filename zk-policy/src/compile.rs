@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::catalog::{Grant, PolicyObject, Privilege, RoleObject, State, TableObject, ViewObject};
 use crate::document::Command;
 use crate::ir::{Policy, Predicate, Right, TablePolicy, view_role};
+use crate::mask::{self, Mask};
 use crate::schema::QualifiedName;
 use crate::sql;
 use crate::sql::predicate::{self, Settings};
@@ -77,6 +78,16 @@ fn masks(policy: &Policy, role: &str, state: &mut State) {
             let hidden = g.column.as_ref().is_some_and(|column| masked(column).is_some());
             !(g.role == reader && g.privilege == Privilege::Select && hidden)
         });
+        if right.columns.iter().any(|column| masked(column).is_some_and(Mask::is_keyed)) {
+            let keys = QualifiedName::new(mask::KEYS.0, mask::KEYS.1);
+            let (role, privilege) = (owner.clone(), Privilege::Select);
+            state.lent.entry(keys).or_default().insert(Grant {
+                role,
+                privilege,
+                column: None,
+                grantable: false,
+            });
+        }
         let shown: Vec<String> = table
             .columns
             .iter()

@@ -142,9 +142,16 @@ pub(crate) fn diff(desired: &State, catalog: &State) -> (Vec<Change>, Vec<String
         let found = catalog.tables.get(name).unwrap_or(&empty);
         table_changes(name, wanted, found, catalog, &mut changes, &mut drift);
     }
+    for (name, wanted) in &desired.lent {
+        let held = &catalog.tables.get(name).unwrap_or(&empty).grants;
+        for grants in grouped(&wanted.difference(held).cloned().collect()) {
+            changes.push(Change::Grant { table: name.clone(), grants });
+        }
+    }
     for (name, found) in catalog.tables.iter().filter(|(n, _)| !desired.tables.contains_key(*n)) {
         // Our roles' privileges are ours wherever they are; the table itself is not in the policy.
-        revoke_managed(name, &BTreeSet::new(), found, catalog, &mut changes);
+        let lent = desired.lent.get(name).unwrap_or(&empty.grants);
+        revoke_managed(name, lent, found, catalog, &mut changes);
     }
     order::arrange(&mut changes, desired, catalog);
     (changes, drift)

@@ -397,6 +397,12 @@ pub enum MaskKind {
         /// How many characters are kept at the end.
         last: u16,
     },
+    /// A keyed hash of a text or a uuid: equal for equal values, and nothing else to whom lacks the key.
+    Hash {
+        /// Columns with the same label show equal values equally; without one a column is alone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        label: Option<String>,
+    },
 }
 
 /// A set of columns, named or left over.

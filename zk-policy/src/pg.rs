@@ -17,6 +17,7 @@
 mod apply;
 mod error;
 mod lint;
+mod masks;
 mod read;
 mod session;
 mod signed;
@@ -26,6 +27,7 @@ use tokio_postgres::{Client, IsolationLevel, SimpleQueryMessage};
 pub use apply::{Applied, ApplyConfig, apply};
 pub use error::{Error, ErrorKind};
 pub use lint::lint;
+pub use masks::{install_mask_keys, remove_mask_key, set_mask_key};
 pub use read::read_schema;
 pub use session::SignedSession;
 pub use signed::{ClaimKey, add_claim_key, install_signing, remove_claim_key};
@@ -53,6 +55,9 @@ pub async fn plan(client: &mut Client, policy: &Policy) -> Result<Plan, Error> {
     read::pin_search_path(&transaction).await?;
     if policy.signed {
         read::check_signing(&transaction).await?;
+    }
+    if !wanted.lent.is_empty() {
+        read::check_mask_keys(&transaction).await?;
     }
     let catalog = read::catalog(&transaction, &policy.name, &wanted).await?;
     let settled = read::settle(&transaction, &wanted).await?;

@@ -119,6 +119,16 @@ fn read_uuid(text: &str) -> Option<[u8; 16]> {
     Some(bytes)
 }
 
+/// A UUID as PostgreSQL writes it.
+pub(crate) fn uuid_text(bytes: [u8; 16]) -> String {
+    let mut text = String::with_capacity(36);
+    for (index, byte) in bytes.iter().enumerate() {
+        text.push_str(if matches!(index, 4 | 6 | 8 | 10) { "-" } else { "" });
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text
+}
+
 /// `YYYY-MM-DD`, a day that exists in the years 1 to 9999; in days since 1970-01-01.
 fn read_date(text: &str) -> Option<i32> {
     if !matches_shape(text, "dddd-dd-dd") {

@@ -144,6 +144,12 @@ const CASES: &[Case] = &[
     case(LintCode::GrantOption, "GRANT SELECT (body) ON notes TO crm_agent WITH GRANT OPTION", "table public.notes"),
     case(LintCode::SchemaCreate, "GRANT CREATE ON SCHEMA public TO PUBLIC", "schema public"),
     case(LintCode::SequenceGrant, "GRANT SELECT, UPDATE ON SEQUENCE invoices_id_seq TO crm_agent", "sequence public.invoices_id_seq"),
+    case(LintCode::MaskKeyOpen,
+        "DROP SCHEMA IF EXISTS zk CASCADE; CREATE SCHEMA zk; CREATE TABLE zk.mask_keys (policy text, inner_pad bytea);
+         GRANT SELECT ON zk.mask_keys TO PUBLIC", "table zk.mask_keys"),
+    case(LintCode::MaskKeyOpen,
+        "DROP SCHEMA IF EXISTS zk CASCADE; CREATE SCHEMA zk; CREATE TABLE zk.mask_keys (policy text, inner_pad bytea);
+         CREATE ROLE curious_view; GRANT SELECT (inner_pad) ON zk.mask_keys TO curious_view", "table zk.mask_keys"),
 
     case(LintCode::ViewBypasses, "CREATE VIEW totals AS SELECT count(*) FROM customers", "view public.totals"),
     case(LintCode::ViewBypasses,

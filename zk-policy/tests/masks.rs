@@ -1,12 +1,18 @@
 //! Masks on a real server: what a role sees, filters and joins by is the mask, and in process it is the same.
 #![cfg(feature = "postgres")]
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "tests"
+)]
 
 use testkit::Database;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
-use zk_policy::pg::{self, ApplyConfig};
-use zk_policy::{Consent, Document, Plan, Policy, Session, Value, check};
+use zk_policy::pg::{self, ApplyConfig, ErrorKind};
+use zk_policy::{Consent, Document, Mask, MaskKey, Plan, Policy, Session, Value, check};
 
 const RULES: &str = "
   role clerk
@@ -24,10 +30,14 @@ const RULES: &str = "
     mask born for auditor as null
     mask score for auditor as 0
     mask photo for auditor as null
+    mask nick for auditor as hash('nick')
+    mask badge for auditor as hash
   }
   table visits {
     tenant tenant = claim.tenant
     allow auditor select where exists people via person
+    mask nick for auditor as hash('nick')
+    mask guest for auditor as hash
   }";
 
 /// Texts whose characters, bytes and lengths differ.
@@ -55,8 +65,8 @@ impl Lab {
         owner
             .batch_execute(
                 "CREATE TABLE people (id int8 PRIMARY KEY, tenant int8 NOT NULL, secret bool NOT NULL, email text,
-                   phone varchar(20), born date, score int2, photo bytea);
-                 CREATE TABLE visits (id int8 PRIMARY KEY, tenant int8 NOT NULL, person int8 REFERENCES people);",
+                   phone varchar(20), born date, score int2, photo bytea, nick text, badge uuid);
+                 CREATE TABLE visits (id int8 PRIMARY KEY, tenant int8 NOT NULL, person int8 REFERENCES people, nick text, guest text);",
             )
             .await
             .unwrap();
@@ -72,12 +82,17 @@ impl Lab {
         owner
             .batch_execute(
                 "INSERT INTO people VALUES (8, 2, false, 'other'), (9, 1, true, 'secret');
-                 INSERT INTO visits VALUES (1, 1, 1), (2, 1, 9), (3, 2, 8)",
+                 INSERT INTO visits VALUES (1, 1, 1, 'ann@example.com', 'ann@example.com'), (2, 1, 9, NULL, NULL), (3, 2, 8, NULL, NULL);
+                 UPDATE people SET nick = email, badge = CASE WHEN id < 3 THEN '6c1e7d0e-8f4b-4a52-9d0e-2f4c3f0a1b2c'::uuid END",
             )
             .await
             .unwrap();
         let document = Document::parse(&format!("policy {name} {RULES}")).unwrap();
         let policy = check(&document, &pg::read_schema(&mut owner).await.unwrap()).unwrap();
+        let early = pg::plan(&mut owner, &policy).await.unwrap_err();
+        assert_eq!(early.kind(), ErrorKind::MissingMaskKeys, "{early}");
+        pg::install_mask_keys(&owner).await.unwrap();
+        pg::install_mask_keys(&owner).await.unwrap();
         let mut lab = Self { database, owner, document, policy, name };
         lab.apply().await;
         lab
@@ -223,4 +238,118 @@ async fn tampering_with_a_view_is_planned_back() {
         lab.ask("auditor", "SELECT email FROM people WHERE id = 1").await,
         Ok(texts(&["ann@example.com"]))
     );
+}
+
+/// A uuid of the table, in both of its forms.
+const BADGE: [u8; 16] =
+    [0x6c, 0x1e, 0x7d, 0x0e, 0x8f, 0x4b, 0x4a, 0x52, 0x9d, 0x0e, 0x2f, 0x4c, 0x3f, 0x0a, 0x1b, 0x2c];
+
+impl Lab {
+    fn hidden(&self, table: &str, column: &str) -> Mask {
+        self.policy.guard("public", table).unwrap().mask(&self.session("auditor"), column).unwrap().clone()
+    }
+
+    async fn auditor(&self, query: &str) -> Vec<Option<String>> {
+        self.ask("auditor", query).await.unwrap()
+    }
+}
+
+fn shown(mask: &Mask, key: &MaskKey, value: Value<'_>) -> Option<String> {
+    mask.apply_with(key, value).map(|text| text.into_owned())
+}
+
+#[tokio::test]
+async fn a_hash_is_the_same_in_the_database_and_in_the_process() {
+    let lab = Lab::create().await;
+    let (nick, badge) = (lab.hidden("people", "nick"), lab.hidden("people", "badge"));
+    for _ in 0..2 {
+        let key = MaskKey::generate().unwrap();
+        pg::set_mask_key(&lab.owner, &lab.name, &key).await.unwrap();
+        let value = |email: &Option<&'static str>| email.map_or(Value::Null, Value::Text);
+        let expected: Vec<Option<String>> =
+            EMAILS.iter().map(|email| shown(&nick, &key, value(email))).collect();
+        assert_eq!(lab.auditor("SELECT nick FROM people ORDER BY id").await, expected);
+        assert_eq!(expected[2], None, "NULL stays NULL");
+        assert_eq!(expected[0].as_ref().unwrap().len(), 64);
+        let badges = lab.auditor("SELECT badge::text FROM people WHERE badge IS NOT NULL").await;
+        assert_eq!(badges, vec![shown(&badge, &key, Value::Uuid(BADGE)); 2]);
+        // A uuid of version 8, as RFC 9562 has it for whatever is neither time nor chance.
+        assert!(badges[0].as_ref().is_some_and(|b| &b[14..15] == "8" && &b[19..20] == "8"), "{badges:?}");
+    }
+}
+
+#[tokio::test]
+async fn hashes_agree_where_the_policy_says_so_and_nowhere_else() {
+    let lab = Lab::create().await;
+    pg::set_mask_key(&lab.owner, &lab.name, &MaskKey::generate().unwrap()).await.unwrap();
+    let joined = "SELECT count(*)::text FROM people p JOIN visits v ON";
+    assert_eq!(lab.auditor(&format!("{joined} p.nick = v.nick")).await, texts(&["1"]));
+    assert_eq!(
+        lab.auditor(&format!("{joined} p.nick = v.guest")).await,
+        texts(&["0"]),
+        "the text is the same"
+    );
+}
+
+#[tokio::test]
+async fn without_its_key_a_hash_shows_nothing() {
+    let lab = Lab::create().await;
+    let all = "SELECT concat(nick, badge) FROM people";
+    assert_eq!(lab.auditor(all).await, texts(&[""; 7]), "there is no key yet");
+    assert_eq!(lab.hidden("people", "nick").apply(Value::Text("ann@example.com")), None);
+    pg::set_mask_key(&lab.owner, &lab.name, &MaskKey::generate().unwrap()).await.unwrap();
+    assert!(lab.auditor(all).await.iter().flatten().any(|text| !text.is_empty()));
+    pg::remove_mask_key(&lab.owner, &lab.name).await.unwrap();
+    assert_eq!(lab.auditor(all).await, texts(&[""; 7]), "the key was taken away");
+}
+
+/// What a masked role could try, to hash values of its own choice: with that, a guess is as good as the value.
+#[tokio::test]
+async fn the_masked_role_has_neither_the_key_nor_the_use_of_it() {
+    let lab = Lab::create().await;
+    let key = MaskKey::generate().unwrap();
+    pg::set_mask_key(&lab.owner, &lab.name, &key).await.unwrap();
+    for query in [
+        "SELECT encode(inner_pad, 'hex') FROM zk.mask_keys",
+        "SELECT policy FROM zk.mask_keys",
+        "WITH x AS (INSERT INTO zk.mask_keys VALUES ('x', '', '') RETURNING 1) SELECT 'x' FROM x",
+        "WITH x AS (UPDATE public.people SET nick = 'guess' RETURNING 1) SELECT 'x' FROM x",
+        "SELECT nick FROM public.people",
+    ] {
+        let refused = lab.ask("auditor", query).await;
+        assert_eq!(refused, Err(SqlState::INSUFFICIENT_PRIVILEGE), "{query}");
+    }
+    let functions =
+        "SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+                     WHERE n.nspname NOT IN ('pg_catalog', 'information_schema')";
+    assert_eq!(lab.auditor(functions).await, vec![], "there is nothing to call");
+    let mut seen = lab
+        .auditor("SELECT pg_get_viewdef(oid) FROM pg_class WHERE relkind = 'v' AND relname = 'people'")
+        .await;
+    seen.extend(lab.auditor("EXPLAIN (ANALYZE, VERBOSE) SELECT nick FROM people").await);
+    assert!(seen.iter().flatten().all(|line| !line.contains("\\x")), "no bytes are written out: {seen:?}");
+}
+
+#[tokio::test]
+async fn a_place_for_keys_that_somebody_else_made_is_given_none() {
+    let lab = Lab::create().await;
+    lab.database.execute("CREATE ROLE thief; ALTER TABLE zk.mask_keys OWNER TO thief").await.unwrap();
+    let key = MaskKey::generate().unwrap();
+    assert_eq!(pg::install_mask_keys(&lab.owner).await.unwrap_err().kind(), ErrorKind::Denied);
+    assert_eq!(pg::set_mask_key(&lab.owner, &lab.name, &key).await.unwrap_err().kind(), ErrorKind::Denied);
+}
+
+#[tokio::test]
+async fn the_key_opened_to_a_role_of_the_policy_is_planned_back() {
+    let mut lab = Lab::create().await;
+    for tampering in [
+        "GRANT SELECT ON zk.mask_keys TO {}",
+        "GRANT ALL ON zk.mask_keys TO {}_view",
+        "REVOKE ALL ON zk.mask_keys FROM {}_view",
+    ] {
+        let tampering = tampering.replace("{}", &format!("{}_auditor", lab.name));
+        lab.database.execute(&tampering).await.unwrap();
+        assert!(!lab.plan().await.is_empty(), "{tampering}");
+        lab.apply().await;
+    }
 }

@@ -24,6 +24,7 @@ pub(super) fn condition(right: &Right) -> String {
 /// What is seen in place of a value.
 pub(super) fn mask(mask: &Mask) -> String {
     match &mask.0 {
+        Kind::Hash { .. } => "hash".to_owned(),
         Kind::Null => "null".to_owned(),
         Kind::Constant { text, ty } => value(text, *ty),
         Kind::Partial { first, fill, last } => {

@@ -7,6 +7,7 @@ use crate::diagnostic::{Code, Diagnostic};
 use crate::document::{Command, MaskKind, MaskRule, Scalar, Term};
 use crate::mask::{Kind, Mask};
 use crate::schema::ColumnType;
+use crate::sql;
 
 impl<'a> TableChecker<'a> {
     /// What every role sees in place of a column, inclusion worked out: a column is masked for a role when every rule
@@ -73,6 +74,17 @@ impl<'a> TableChecker<'a> {
             (MaskKind::Partial { .. }, _) => {
                 self.diagnostics
                     .push(mismatch("only a text shows its ends", "mask it `as null` or as a value"));
+                return None;
+            }
+            (MaskKind::Hash { label }, ColumnType::Scalar(ty @ (Scalar::Text | Scalar::Uuid))) => {
+                let own = || format!("{}.{}", sql::table(&self.place().name), sql::ident(&column.name));
+                let (policy, domain) =
+                    (self.document.name.as_str().to_owned(), label.clone().unwrap_or_else(own));
+                Kind::Hash { policy, domain, ty: *ty }
+            }
+            (MaskKind::Hash { .. }, _) => {
+                self.diagnostics
+                    .push(mismatch("only a text or a uuid can be hashed", "mask it `as null` or as a value"));
                 return None;
             }
             (MaskKind::Constant(value), ColumnType::Scalar(ty)) => {

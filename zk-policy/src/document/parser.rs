@@ -274,7 +274,7 @@ impl Parser {
         Ok(ColumnSet::Except(if self.eat_word("except") { self.names("a column")? } else { vec![] }))
     }
 
-    /// `column for role as null | value | partial(first, 'fill', last)`
+    /// `column for role as null | value | partial(first, 'fill', last) | hash [ ('label') ]`
     fn mask_rule(&mut self) -> Parsed<MaskRule> {
         let column = self.name("a column")?;
         self.keyword("for")?;
@@ -286,22 +286,35 @@ impl Parser {
             self.mark("(")?;
             let first = self.count()?;
             self.mark(",")?;
-            let Token::Text(fill) = self.peek().clone() else { return self.unexpected("a text", &[]) };
-            self.at += 1;
+            let fill = self.text()?;
             self.mark(",")?;
             let last = self.count()?;
             self.mark(")")?;
             MaskKind::Partial { first, fill, last }
+        } else if self.eat_word("hash") {
+            let labelled = self.eat("(");
+            let label = if labelled { Some(self.text()?) } else { None };
+            if labelled {
+                self.mark(")")?;
+            }
+            MaskKind::Hash { label }
         } else {
             match self.term()? {
                 Term::Column(_) | Term::Claim(_) => {
                     self.at -= 1;
-                    return self.unexpected("`null`, `partial(…)` or a value", &["null", "partial"]);
+                    return self
+                        .unexpected("`null`, `partial(…)`, `hash` or a value", &["null", "partial", "hash"]);
                 }
                 value => MaskKind::Constant(value),
             }
         };
         Ok(MaskRule { column, role, kind })
+    }
+
+    fn text(&mut self) -> Parsed<String> {
+        let Token::Text(text) = self.peek().clone() else { return self.unexpected("a text", &[]) };
+        self.at += 1;
+        Ok(text)
     }
 
     fn count(&mut self) -> Parsed<u16> {

@@ -159,8 +159,10 @@ impl fmt::Display for MaskRule {
             MaskKind::Null => f.write_str("null"),
             MaskKind::Constant(value) => write!(f, "{value}"),
             MaskKind::Partial { first, fill, last } => {
-                write!(f, "partial({first}, '{}', {last})", fill.replace('\'', "''"))
+                write!(f, "partial({first}, {}, {last})", Quoted(fill))
             }
+            MaskKind::Hash { label: None } => f.write_str("hash"),
+            MaskKind::Hash { label: Some(label) } => write!(f, "hash({})", Quoted(label)),
         }
     }
 }
@@ -222,10 +224,18 @@ impl fmt::Display for Term {
         match self {
             Self::Column(name) => write!(f, "{}", Bare(name)),
             Self::Claim(name) => write!(f, "claim.{}", Bare(name)),
-            Self::Text(literal) => write!(f, "'{}'", literal.value.replace('\'', "''")),
+            Self::Text(literal) => write!(f, "{}", Quoted(&literal.value)),
             Self::Int(literal) => write!(f, "{}", literal.value),
             Self::Bool(literal) => write!(f, "{}", literal.value),
         }
+    }
+}
+
+struct Quoted<'a>(&'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "'{}'", self.0.replace('\'', "''"))
     }
 }
 

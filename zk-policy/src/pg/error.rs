@@ -27,6 +27,9 @@ pub enum ErrorKind {
     /// The policy says `claims signed`, and the database has no function that verifies: call
     /// [`install_signing`](super::install_signing) first.
     MissingSigning,
+    /// The policy masks with a hash, and the database has no table for its key: call
+    /// [`install_mask_keys`](super::install_mask_keys) first.
+    MissingMaskKeys,
     /// A value that is not what it should be.
     Invalid,
     /// The connected role lacks a privilege.

@@ -5,6 +5,7 @@ mod functions;
 mod grants;
 mod indexes;
 mod keys;
+mod masks;
 mod policies;
 mod relations;
 mod roles;
@@ -46,6 +47,7 @@ pub async fn lint(client: &mut Client, policy: &Policy) -> Result<Vec<Finding>, 
     findings.extend(grants::find(&transaction, &scope).await?);
     findings.extend(relations::find(&transaction, &scope).await?);
     findings.extend(functions::find(&transaction).await?);
+    findings.extend(masks::find(&transaction).await?);
     findings.extend(keys::find(&transaction, &scope).await?);
     findings.extend(columns::find(&transaction, &scope).await?);
     findings.extend(indexes::find(&transaction, &scope).await?);

@@ -111,6 +111,16 @@ pub(super) async fn check_signing(transaction: &Transaction<'_>) -> Result<(), E
     Err(Error::new(ErrorKind::MissingSigning, message))
 }
 
+/// Refuses to plan a policy with masks that hash for a database that has no place for their keys.
+pub(super) async fn check_mask_keys(transaction: &Transaction<'_>) -> Result<(), Error> {
+    let row = transaction.query_one("SELECT to_regclass('zk.mask_keys') IS NOT NULL", &[]).await?;
+    if row.try_get(0)? {
+        return Ok(());
+    }
+    let message = "the policy masks with a hash, and this database has no place for its key; call install_mask_keys first";
+    Err(Error::new(ErrorKind::MissingMaskKeys, message))
+}
+
 /// What the database holds of all that `wanted` speaks of, and what the policy's roles hold anywhere else.
 pub(super) async fn catalog(
     transaction: &Transaction<'_>,

@@ -98,8 +98,7 @@ impl SignedSession<'_> {
     /// Begins a transaction in which the claims hold. The connection must have [entered](Session::enter) the role.
     ///
     /// # Errors
-    /// [`ErrorKind::WrongRole`] when it has not, [`ErrorKind::Invalid`] when the key cannot sign; those of the
-    /// connection.
+    /// [`ErrorKind::WrongRole`] when it has not; those of the connection.
     pub async fn begin<'c>(&self, client: &'c mut Client) -> Result<Transaction<'c>, Error> {
         let transaction = client.transaction().await?;
         let row = transaction
@@ -117,7 +116,7 @@ impl SignedSession<'_> {
         let role = self.session.database_role();
         let payload =
             serde_json::json!({ "role": role, "pid": pid, "until": until, "claims": claims }).to_string();
-        let signed = self.key.sign(&payload)?;
+        let signed = self.key.sign(&payload);
         transaction.execute("SELECT pg_catalog.set_config('zk.signed', $1, true)", &[&signed]).await?;
         Ok(transaction)
     }

@@ -1,0 +1,71 @@
+//! The keys of masks that hash, in the database.
+
+use tokio_postgres::Client;
+
+use super::{Error, ErrorKind};
+use crate::mask::MaskKey;
+
+const SCRIPT: &str = include_str!("masks.sql");
+
+/// Creates the place for keys of masks that hash: the schema `zk` and the table of keys. Idempotent. Run it as the role that
+/// applies policies, before the first plan of a policy that says `as hash`.
+///
+/// # Errors
+/// [`ErrorKind::Denied`] without CREATE on the database, or when the table is there and somebody else's; those of the
+/// connection.
+pub async fn install_mask_keys(client: &Client) -> Result<(), Error> {
+    client.batch_execute(SCRIPT).await?;
+    check_owner(client).await
+}
+
+/// Gives the masks of a policy their key, or another one: every hash that was shown before is then another. Until there is
+/// a key, such masks show NULL. The key travels as a parameter, so that no statement text holds it.
+///
+/// # Errors
+/// [`ErrorKind::Denied`] when the connected role does not own the table of keys; those of the connection.
+pub async fn set_mask_key(client: &Client, policy: &str, key: &MaskKey) -> Result<(), Error> {
+    check_owner(client).await?;
+    let (inner, outer) = key.0.pads();
+    client
+        .execute(
+            "INSERT INTO zk.mask_keys AS k (policy, inner_pad, outer_pad) VALUES ($1, $2, $3)
+             ON CONFLICT (policy) DO UPDATE SET inner_pad = excluded.inner_pad, outer_pad = excluded.outer_pad,
+                                                created_at = excluded.created_at
+             WHERE k.inner_pad <> excluded.inner_pad",
+            &[&policy, &inner.as_slice(), &outer.as_slice()],
+        )
+        .await?;
+    Ok(())
+}
+
+/// Takes the key of a policy's masks away: they show NULL, at once.
+///
+/// # Errors
+/// Those of the connection.
+pub async fn remove_mask_key(client: &Client, policy: &str) -> Result<(), Error> {
+    client.execute("DELETE FROM zk.mask_keys WHERE policy = $1", &[&policy]).await?;
+    Ok(())
+}
+
+/// SECURITY: whoever may create in the database could have made the table first, to be given the keys.
+async fn check_owner(client: &Client) -> Result<(), Error> {
+    let row = client
+        .query_opt(
+            "SELECT pg_catalog.pg_has_role(c.relowner, 'USAGE') AND c.relkind = 'r' AND NOT c.relhastriggers
+                AND NOT c.relhasrules
+             FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass('zk.mask_keys')",
+            &[],
+        )
+        .await?;
+    match row.map(|row| row.try_get(0)).transpose()? {
+        Some(true) => Ok(()),
+        Some(false) => Err(Error::new(
+            ErrorKind::Denied,
+            "the table zk.mask_keys is not that of the connected role, or has triggers or rules; no key was given to it",
+        )),
+        None => Err(Error::new(
+            ErrorKind::MissingMaskKeys,
+            "this database has no place for the keys of masks; call install_mask_keys first",
+        )),
+    }
+}
