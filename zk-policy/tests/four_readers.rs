@@ -30,9 +30,10 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
+use zk_policy::pg;
 use zk_policy::{
-    AccessMatrix, ClaimValue, Command, Document, ForeignStep, Guard, MatrixRow, Policy, Related, Row,
-    Session, Value,
+    AccessMatrix, ClaimValue, Command, Document, ForeignStep, Guard, MaskKey, MatrixRow, Policy, Related,
+    Row, Session, Value,
 };
 
 /// Rows of each table.
@@ -158,6 +159,8 @@ struct Readers {
     lab: Lab,
     actor: Client,
     name: String,
+    /// With which masks hash.
+    key: MaskKey,
 }
 
 /// What one session is asked about one table.
@@ -209,7 +212,10 @@ impl Readers {
         let login = format!("CREATE ROLE {name}_login LOGIN NOINHERIT PASSWORD 'x'");
         lab.database.execute(&login).await.unwrap();
         let actor = lab.database.connect_as(&format!("{name}_login"), "x").await.unwrap();
-        Self { lab, actor, name }
+        let key = MaskKey::generate().unwrap();
+        pg::install_mask_keys(&lab.owner).await.unwrap();
+        pg::set_mask_key(&lab.owner, &name, &key).await.unwrap();
+        Self { lab, actor, name, key }
     }
 
     async fn apply(&mut self, rules: &str) -> (Document, Policy) {
@@ -330,7 +336,7 @@ async fn check_columns(readers: &mut Readers, case: &Case<'_>) -> usize {
         let mask = case.guard().mask(session, &column);
         let text = |row: &Data| match mask {
             Some(mask) => mask
-                .apply(row.values[ty].map_or(Value::Null, |v| typed(ty, v)))
+                .apply_with(&readers.key, row.values[ty].map_or(Value::Null, |v| typed(ty, v)))
                 .map(|text| if ty == 3 { text[..1].to_owned() } else { text.into_owned() }),
             None => row.values[ty].map(|v| printed(ty, v).to_owned()),
         };

@@ -49,6 +49,7 @@ impl Stage {
         let rows = data::rows(&lab.schema().await, &lab.tables().await, ROWS, &mut dice);
         rights::install(&lab.database, &rows).await;
         pg::install_signing(&lab.owner).await.unwrap();
+        pg::install_mask_keys(&lab.owner).await.unwrap();
         let key = Arc::new(ClaimKey::generate().unwrap());
         pg::add_claim_key(&lab.owner, &key).await.unwrap();
         Self { lab, key, dice }
@@ -146,6 +147,7 @@ async fn plan_is_empty_after_apply() {
         let text = fs::read_to_string(&file).unwrap();
         let mut lab = Lab::create(corpus::TABLES).await;
         pg::install_signing(&lab.owner).await.unwrap();
+        pg::install_mask_keys(&lab.owner).await.unwrap();
         let (_, policy) = lab.check(&text).await;
         assert!(!lab.plan(&policy).await.is_empty());
         lab.apply(&policy).await;

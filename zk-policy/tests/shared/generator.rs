@@ -128,10 +128,10 @@ fn rules(of: Of) -> impl Strategy<Value = String> {
 /// Columns and masks of `child`, which no rule asks, each with rows that the role may use. The key and the tenant stay.
 fn columns() -> impl Strategy<Value = String> {
     let columns = proptest::option::weighted(0.6, (select(vec!["r", "s"]), 1..8_u8, 0..64_u8, leaf()));
-    let masks = proptest::option::weighted(0.6, (1..16_u8, leaf()));
+    let masks = proptest::option::weighted(0.6, (1..16_u8, any::<bool>(), leaf()));
     (columns, masks).prop_map(|(columns, masks)| {
         let mut text = String::new();
-        let masked = masks.as_ref().map_or(0, |(masked, _)| *masked);
+        let masked = masks.as_ref().map_or(0, |(masked, ..)| *masked);
         if let Some((role, commands, hidden, condition)) = columns {
             let hidden: Vec<String> =
                 (0..6).filter(|c| (hidden & !masked) >> c & 1 == 1).map(|c| format!("c{c}")).collect();
@@ -144,11 +144,11 @@ fn columns() -> impl Strategy<Value = String> {
                 }
             }
         }
-        if let Some((_, condition)) = masks {
+        if let Some((_, hashed, condition)) = masks {
             text.push_str(&format!("  allow r select where {condition}\n"));
             let masks = [
-                "c0 for r as null",
-                "c1 for r as partial(1, '*''\\', 1)",
+                if hashed { "c0 for r as hash" } else { "c0 for r as null" },
+                if hashed { "c1 for r as hash('it''s \\')" } else { "c1 for r as partial(1, '*''\\', 1)" },
                 "c2 for r as -5",
                 "c3 for r as true",
             ];
