@@ -1,4 +1,4 @@
-//! Any text gives a document that prints back to itself, or diagnostics. Run: `cargo fuzz run policy_text`.
+//! Any text gives a document that prints back to itself and can be formatted, or diagnostics. Run: `cargo fuzz run policy_text`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -7,6 +7,9 @@ use zk_policy::{Document, Schema, check};
 fuzz_target!(|text: &str| {
     if let Ok(document) = Document::parse(text) {
         assert_eq!(Document::parse(&document.to_string()).as_ref(), Ok(&document));
+        let formatted = Document::format(text).unwrap_or_default();
+        assert_eq!(Document::parse(&formatted).as_ref(), Ok(&document));
+        assert_eq!(Document::format(&formatted).as_ref(), Ok(&formatted));
         let _ = check(&document, &Schema::default());
     }
 });

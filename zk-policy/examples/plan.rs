@@ -212,14 +212,17 @@ impl Arguments {
 
     fn checked(&self, schema: &Schema) -> Result<Policy> {
         let text = self.text()?;
-        Document::parse(&text)
-            .and_then(|document| check(&document, schema))
-            .map_err(|m| self.drawn(&m, &text))
+        let checked = Document::parse(&text).and_then(|document| check(&document, schema));
+        let policy = checked.map_err(|mistakes| self.refused(&mistakes, &text))?;
+        if !policy.warnings().is_empty() {
+            writeln!(io::stderr(), "{}\n", self.drawn(policy.warnings(), &text))?;
+        }
+        Ok(policy)
     }
 
     fn reformat(&self) -> Result<Outcome> {
         let text = self.text()?;
-        let formatted = Document::format(&text).map_err(|mistakes| self.drawn(&mistakes, &text))?;
+        let formatted = Document::format(&text).map_err(|mistakes| self.refused(&mistakes, &text))?;
         if formatted == text {
             return Ok(Outcome::Done);
         }
@@ -237,10 +240,13 @@ impl Arguments {
         fs::read_to_string(&self.file).map_err(unreadable)
     }
 
-    fn drawn(&self, mistakes: &Diagnostics, text: &str) -> Box<dyn StdError + Send + Sync> {
+    fn refused(&self, mistakes: &Diagnostics, text: &str) -> String {
+        format!("the policy has mistakes\n\n{}", self.drawn(mistakes, text))
+    }
+
+    fn drawn(&self, diagnostics: &Diagnostics, text: &str) -> String {
         let colour = if io::stderr().is_terminal() { Colour::Always } else { Colour::Never };
-        let drawn = mistakes.render(&self.file.display().to_string(), text, colour);
-        format!("the policy has mistakes\n\n{}", drawn.trim_end()).into()
+        diagnostics.render(&self.file.display().to_string(), text, colour).trim_end().to_owned()
     }
 
     async fn connect(&self) -> Result<Client> {

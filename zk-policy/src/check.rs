@@ -3,6 +3,8 @@
 mod exists;
 mod masks;
 mod resolve;
+mod sense;
+mod truth;
 mod types;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +16,12 @@ use crate::document::{
 use crate::ir::{Floor, Policy, Predicate, Right, TablePolicy};
 use crate::schema::{ColumnType, QualifiedName, Schema, TableShape};
 
+/// The most rules of one table. Each is compared with the others of its role and command.
+const MAX_RULES: usize = 1000;
+
 /// Checks a document against the tables it speaks of.
+///
+/// What is no mistake and hardly meant stands in [`Policy::warnings`].
 ///
 /// # Errors
 /// Every mistake of the document, at once: [`Code`] 2xx names, 3xx types, 4xx sense.
@@ -36,11 +43,11 @@ use crate::schema::{ColumnType, QualifiedName, Schema, TableShape};
 /// assert_eq!(first.help, "did you mean `tenant`?");
 /// ```
 pub fn check(document: &Document, schema: &Schema) -> Result<Policy, Diagnostics> {
-    let mut diagnostics = Diagnostics::default();
+    let (mut diagnostics, mut warnings) = (Diagnostics::default(), Diagnostics::default());
     let closure = resolve::roles(document, &mut diagnostics);
     let claims = resolve::claims(document, &mut diagnostics);
     let mut tables = BTreeMap::new();
-    let mut uses = Vec::new();
+    let (mut uses, mut written) = (Vec::new(), Vec::new());
     for table in &document.tables {
         let name = QualifiedName::new(table.name.schema.as_str(), table.name.table.as_str());
         if tables.contains_key(&name) {
@@ -67,10 +74,12 @@ pub fn check(document: &Document, schema: &Schema) -> Result<Policy, Diagnostics
             claims: &claims,
             roles: &closure,
             uses: Vec::new(),
+            written: Vec::new(),
             diagnostics: &mut diagnostics,
         };
         let policy = checker.check();
         uses.append(&mut checker.uses);
+        written.push((table, name.clone(), checker.written));
         tables.insert(name, policy);
     }
     exists::check_uses(&uses, &tables, &closure, &mut diagnostics);
@@ -92,7 +101,14 @@ pub fn check(document: &Document, schema: &Schema) -> Result<Policy, Diagnostics
             diagnostics.push(diagnostic.help("give it an `allow`, or remove it"));
         }
     }
+    // A policy with mistakes has others to think of.
+    for (table, name, rules) in written.iter().filter(|_| !diagnostics.has_errors()) {
+        let Some(policy) = tables.get(name) else { continue };
+        let sense = sense::Sense { document, schema, roles: &closure, table, policy, rules };
+        sense.warn(&mut warnings);
+    }
     diagnostics.or(Policy {
+        warnings: warnings.sorted(),
         name: document.name.as_str().to_owned(),
         roles,
         claims,
@@ -126,6 +142,8 @@ struct TableChecker<'a> {
     roles: &'a BTreeMap<String, BTreeSet<String>>,
     /// Every `exists`, for the checks that need the rules of all tables.
     uses: Vec<exists::Use>,
+    /// Every rule, for the warnings about a policy without mistakes.
+    written: Vec<sense::Written>,
     diagnostics: &'a mut Diagnostics,
 }
 
@@ -255,6 +273,13 @@ impl<'a> TableChecker<'a> {
 
     fn own(&mut self) -> Own {
         let mut own = Own::default();
+        let count = self.table.rules.len();
+        if count > MAX_RULES {
+            let message =
+                format!("`{}` has {count} rules; at most {MAX_RULES} are planned for", self.table.name);
+            self.diagnostics.push(Diagnostic::new(Code::Limit, self.table.name.table.span(), message));
+            return own;
+        }
         for rule in &self.table.rules {
             let known = self.role(&rule.role);
             if rule.effect == Effect::Allow {
@@ -268,6 +293,14 @@ impl<'a> TableChecker<'a> {
                 (found.role, found.commands) = (Some(rule.role.as_str().to_owned()), rule.commands.clone());
             }
             let (true, Some(predicate)) = (known, predicate) else { continue };
+            self.written.push(sense::Written {
+                effect: rule.effect,
+                role: rule.role.as_str().to_owned(),
+                commands: rule.commands.clone(),
+                predicate: predicate.clone(),
+                conditional: rule.condition.is_some(),
+                span: rule.role.span(),
+            });
             let map = if rule.effect == Effect::Allow { &mut own.allow } else { &mut own.deny };
             for command in &rule.commands {
                 map.entry((rule.role.as_str().to_owned(), *command)).or_default().push(predicate.clone());
@@ -282,6 +315,14 @@ impl<'a> TableChecker<'a> {
                 (found.role, found.commands) = (Some(persona.as_str().to_owned()), right.commands.clone());
             }
             let Some(predicate) = predicate else { continue };
+            self.written.push(sense::Written {
+                effect: Effect::Allow,
+                role: persona.as_str().to_owned(),
+                commands: right.commands.clone(),
+                predicate: predicate.clone(),
+                conditional: right.condition.is_some(),
+                span: right.table.table.span(),
+            });
             for command in &right.commands {
                 own.allow.entry(key(command)).or_default().push(predicate.clone());
             }

@@ -2,92 +2,86 @@
 
 use std::fmt;
 
+use crate::lint::Severity;
 use crate::source::{Span, line_column};
 
-/// The registry of diagnostic codes: 1xx syntax, 2xx names, 3xx types, 4xx policy sense. A code is never reused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Code {
-    /// E101: a character that no token starts with, or a text that does not end.
-    Lexical,
-    /// E102: something else was expected here.
-    Syntax,
-    /// E104: a limit on size or nesting.
-    Limit,
-    /// E201: a name that nothing declares.
-    UnknownName,
-    /// E202: a name declared twice.
-    DuplicateName,
-    /// E203: roles that include each other in a circle.
-    RoleCycle,
-    /// E204: a name that PostgreSQL would truncate.
-    NameTooLong,
-    /// E205: a name that PostgreSQL keeps for itself.
-    ReservedName,
-    /// E301: the two sides of a comparison have types that do not compare.
-    TypeMismatch,
-    /// E302: a literal that its type cannot read.
-    BadLiteral,
-    /// E303: a type that rules cannot compare.
-    NotComparable,
-    /// E304: a critical column that cannot hold sealed bytes.
-    CriticalType,
-    /// E401: a table that says neither `tenant` nor `shared`.
-    NoTenancy,
-    /// E402: a tenant column that may be NULL.
-    NullableTenant,
-    /// E403: a role without any right.
-    IdleRole,
-    /// E404: a statement that contradicts or repeats another.
-    Conflict,
-    /// E405: a critical column that a rule compares: its bytes are sealed.
-    SealedInRule,
-    /// E406: rules about columns for a command that the role is never allowed.
-    ColumnsWithoutRows,
-    /// E407: tables whose rules ask each other in a circle, which PostgreSQL refuses to evaluate.
-    ExistsCycle,
-    /// E408: an `exists` about rows or columns that the role may not select, and so would never find.
-    BlindExists,
-    /// E410: a mask on a column that the role does not select, or sees unmasked through another rule.
-    IdleMask,
-    /// E409: no foreign key, or more than one, fits an `exists`.
-    NoForeignKey,
+/// Writes the registry once: the variants, their documentation, number and title cannot part.
+macro_rules! registry {
+    ($($number:literal $code:ident $title:literal;)+) => {
+        /// The registry of diagnostic codes: 1xx syntax, 2xx names, 3xx types, 4xx policy sense, 5xx warnings. A code is
+        /// never reused.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum Code {
+            $(#[doc = concat!($number, ": ", $title, ".")] $code,)+
+        }
+
+        impl Code {
+            /// All codes, by number.
+            pub const ALL: &[Self] = &[$(Self::$code),+];
+
+            /// The number shown to people, such as the 201 of `E201`.
+            #[must_use]
+            pub fn number(self) -> u16 {
+                match self { $(Self::$code => $number,)+ }
+            }
+
+            /// What it is about, in a few words.
+            #[must_use]
+            pub fn title(self) -> &'static str {
+                match self { $(Self::$code => $title,)+ }
+            }
+        }
+    };
+}
+
+registry! {
+    101 Lexical "a character that no token starts with, or a text that does not end";
+    102 Syntax "something else was expected here";
+    104 Limit "a limit on size or nesting";
+    105 Json "JSON that is no policy document";
+
+    201 UnknownName "a name that nothing declares";
+    202 DuplicateName "a name declared twice";
+    203 RoleCycle "roles that include each other in a circle";
+    204 NameTooLong "a name that PostgreSQL would truncate";
+    205 ReservedName "a name that PostgreSQL keeps for itself";
+
+    301 TypeMismatch "two sides of a comparison, or a mask and its column, whose types do not agree";
+    302 BadLiteral "a literal that its type cannot read";
+    303 NotComparable "a type that rules cannot compare";
+    304 CriticalType "a critical column that cannot hold sealed bytes";
+
+    401 NoTenancy "a table that says neither `tenant` nor `shared`";
+    402 NullableTenant "a tenant column that may be NULL";
+    403 IdleRole "a role without any right";
+    404 Conflict "a statement that contradicts or repeats another";
+    405 SealedInRule "a rule that compares a critical column, whose bytes are sealed";
+    406 ColumnsWithoutRows "rules about columns for a command that the role is never allowed";
+    407 ExistsCycle "tables whose rules ask each other in a circle, which PostgreSQL refuses to evaluate";
+    408 BlindExists "an `exists` about rows or columns that the role may not select, and so would never find";
+    409 NoForeignKey "no foreign key, or more than one, fits an `exists`";
+    410 IdleMask "a mask on a column that the role does not select, or sees unmasked through another rule";
+
+    501 IdleRule "a rule that changes nothing";
+    502 AlwaysTrue "a condition that holds for every row";
+    503 BlindWrite "rows that a role may change or delete and may not select";
+    504 VanishingRow "an update that can make the row invisible to its author, and then fails";
+    505 GuessedHash "a masked role that may write what it sees hashed";
 }
 
 impl Code {
-    /// The number shown to people, such as `E201`.
+    /// Whether the policy is refused for it, or it is only worth a look.
     #[must_use]
-    pub fn number(self) -> u16 {
-        match self {
-            Self::Lexical => 101,
-            Self::Syntax => 102,
-            Self::Limit => 104,
-            Self::UnknownName => 201,
-            Self::DuplicateName => 202,
-            Self::RoleCycle => 203,
-            Self::NameTooLong => 204,
-            Self::ReservedName => 205,
-            Self::TypeMismatch => 301,
-            Self::BadLiteral => 302,
-            Self::NotComparable => 303,
-            Self::CriticalType => 304,
-            Self::NoTenancy => 401,
-            Self::NullableTenant => 402,
-            Self::IdleRole => 403,
-            Self::Conflict => 404,
-            Self::SealedInRule => 405,
-            Self::ColumnsWithoutRows => 406,
-            Self::ExistsCycle => 407,
-            Self::BlindExists => 408,
-            Self::NoForeignKey => 409,
-            Self::IdleMask => 410,
-        }
+    pub fn severity(self) -> Severity {
+        if self.number() < 500 { Severity::Error } else { Severity::Warning }
     }
 }
 
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "E{}", self.number())
+        let letter = if self.severity() == Severity::Error { 'E' } else { 'W' };
+        write!(f, "{letter}{}", self.number())
     }
 }
 
@@ -130,7 +124,8 @@ const MAX_SUGGESTED: usize = 50;
 /// PostgreSQL truncates longer names: `NAMEDATALEN - 1`, manual section 4.1.1.
 pub(crate) const MAX_NAME: usize = 63;
 
-/// The diagnostics of one document, the first 200, in the order of their places. Never empty when returned as an error.
+/// The diagnostics of one document, the first 200, in the order of their places. One at least is an error when they are
+/// returned as one.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Diagnostics(Vec<Diagnostic>);
 
@@ -165,13 +160,24 @@ impl Diagnostics {
             .map(|(_, c)| format!("did you mean `{c}`?"))
     }
 
-    /// `value` when nothing was wrong, else what was.
-    pub(crate) fn or<T>(mut self, value: T) -> Result<T, Self> {
-        if self.0.is_empty() {
-            return Ok(value);
-        }
+    /// `value` when nothing is wrong, else what is.
+    pub(crate) fn or<T>(self, value: T) -> Result<T, Self> {
+        if self.has_errors() { Err(self.sorted()) } else { Ok(value) }
+    }
+
+    pub(crate) fn sorted(mut self) -> Self {
         self.0.sort_by_key(|d| (d.span.range().start, d.code));
-        Err(self)
+        self
+    }
+
+    pub(crate) fn has_errors(&self) -> bool {
+        self.0.iter().any(|d| d.code.severity() == Severity::Error)
+    }
+
+    /// The same about what has no text.
+    pub(crate) fn without_places(mut self) -> Self {
+        self.0.iter_mut().for_each(|d| d.span = Span::NONE);
+        self
     }
 
     /// The diagnostics, by place.
@@ -197,7 +203,8 @@ impl Diagnostics {
         let mut out = String::new();
         for d in &self.0 {
             let (line, column) = line_column(source, d.span.range().start);
-            out.push_str(&format!("{name}:{line}:{column}: error[{}]: {}\n", d.code, d.message));
+            let severity = d.code.severity();
+            out.push_str(&format!("{name}:{line}:{column}: {severity}[{}]: {}\n", d.code, d.message));
             if !d.help.is_empty() {
                 out.push_str(&format!("  help: {}\n", d.help));
             }
@@ -221,7 +228,8 @@ impl Diagnostics {
         for d in &self.0 {
             let end = d.span.range().end.min(source.len());
             let span = d.span.range().start.min(end)..end;
-            let title = Level::ERROR.primary_title(d.message.as_str()).id(d.code.to_string());
+            let level = if d.code.severity() == Severity::Error { Level::ERROR } else { Level::WARNING };
+            let title = level.primary_title(d.message.as_str()).id(d.code.to_string());
             let mark = AnnotationKind::Primary.span(span);
             let mark = if d.label.is_empty() { mark } else { mark.label(d.label.as_str()) };
             let mut group =
@@ -251,7 +259,7 @@ impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, d) in self.0.iter().enumerate() {
             let separator = if i == 0 { "" } else { "\n" };
-            write!(f, "{separator}error[{}]: {}", d.code, d.message)?;
+            write!(f, "{separator}{}[{}]: {}", d.code.severity(), d.code, d.message)?;
         }
         Ok(())
     }

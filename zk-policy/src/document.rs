@@ -4,14 +4,21 @@ mod comments;
 mod lexer;
 mod parser;
 mod print;
+#[cfg(test)]
+mod schema;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::diagnostic::Diagnostics;
+use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::source::Span;
 use comments::Comments;
+
+/// The longest text or JSON that is read, in bytes.
+const MAX_SOURCE: usize = 4 << 20;
+/// How much is repeated of what another library says, in characters.
+const MAX_MESSAGE: usize = 300;
 
 /// Words that are never names unless quoted, because a reader could take them for something else.
 const RESERVED: [&str; 16] = [
@@ -21,6 +28,7 @@ const RESERVED: [&str; 16] = [
 
 /// A name with its place in the text. Two names are equal when they spell the same.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Name {
     text: String,
@@ -68,6 +76,7 @@ impl fmt::Display for Name {
 
 /// A table's name with its schema.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[expect(clippy::exhaustive_structs, reason = "a document is plain data, built by hand in tests and studios")]
 pub struct TableName {
@@ -95,6 +104,7 @@ impl fmt::Display for TableName {
 /// assert_eq!(Document::parse(&document.to_string()).expect("prints what it parses"), document);
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[expect(clippy::exhaustive_structs, reason = "a document is plain data, built by hand in tests and studios")]
 pub struct Document {
@@ -126,6 +136,40 @@ impl Document {
         Ok(parser::parse(source)?.document)
     }
 
+    /// Reads the JSON form of a policy: what [`serde`] makes of a document that has a text, and nothing else. Its diagnostics
+    /// have no places.
+    ///
+    /// ```
+    /// use zk_policy::{Code, Document};
+    ///
+    /// let document = Document::from_json(br#"{ "name": "shop", "roles": [{ "name": "clerk" }] }"#)?;
+    /// assert_eq!(document, Document::parse("policy shop role clerk")?);
+    /// let mistakes = Document::from_json(br#"{ "nam": "shop" }"#).expect_err("no such field");
+    /// assert_eq!(mistakes.iter().next().map(|d| d.code), Some(Code::Json));
+    /// # Ok::<(), zk_policy::Diagnostics>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Code::Json`](crate::Code::Json), [`Code::Limit`](crate::Code::Limit), and what
+    /// [`parse`](Self::parse) says of the same document as text.
+    pub fn from_json(json: &[u8]) -> Result<Self, Diagnostics> {
+        let refuse = |code, message| Diagnostics::one(Diagnostic::new(code, Span::NONE, message));
+        if json.len() > MAX_SOURCE {
+            return Err(refuse(Code::Limit, format!("the JSON is longer than {MAX_SOURCE} bytes")));
+        }
+        let document: Self = serde_json::from_slice(json).map_err(|error| {
+            let error: String = error.to_string().chars().take(MAX_MESSAGE).collect();
+            refuse(Code::Json, format!("this is no policy document: {error}"))
+        })?;
+        // The text is the measure: what it cannot say, an empty list of commands or a name of two lines, is no policy.
+        if Self::parse(&document.to_string()).map_err(Diagnostics::without_places)? != document {
+            let message =
+                "this is no policy document: an `and` or `or` of fewer than two conditions".to_owned();
+            return Err(refuse(Code::Json, message));
+        }
+        Ok(document)
+    }
+
     /// Rewrites the text of a policy in its canonical form and keeps its comments: one at the end of a line stays with what
     /// it stands behind, any other with what it precedes.
     ///
@@ -147,6 +191,7 @@ impl Document {
 
 /// A declared role.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[expect(clippy::exhaustive_structs, reason = "a document is plain data, built by hand in tests and studios")]
 pub struct Role {
@@ -159,6 +204,7 @@ pub struct Role {
 
 /// A role that acts across tenants on the tables it names, and on no other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[expect(clippy::exhaustive_structs, reason = "a document is plain data, built by hand in tests and studios")]
 pub struct Persona {
@@ -170,6 +216,7 @@ pub struct Persona {
 
 /// A line of a persona: `select on invoices across tenants where …`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[expect(clippy::exhaustive_structs, reason = "a document is plain data, built by hand in tests and studios")]
 pub struct PersonaRight {
@@ -184,6 +231,7 @@ pub struct PersonaRight {
 
 /// A declared claim: a typed fact that a session states about its user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[expect(clippy::exhaustive_structs, reason = "a document is plain data, built by hand in tests and studios")]
 pub struct Claim {
@@ -196,6 +244,7 @@ pub struct Claim {
 
 /// The type of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[expect(clippy::exhaustive_enums, reason = "every pass must treat every type")]
 pub enum ClaimType {
     /// One value.
@@ -211,6 +260,7 @@ pub enum ClaimType {
 
 /// The types that rules compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[expect(clippy::exhaustive_enums, reason = "every pass must treat every type")]
 pub enum Scalar {
@@ -257,6 +307,7 @@ impl fmt::Display for ClaimType {
 
 /// What holds for one table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[expect(clippy::exhaustive_structs, reason = "a document is plain data, built by hand in tests and studios")]
 pub struct Table {
@@ -280,6 +331,7 @@ pub struct Table {
 
 /// How a table belongs to tenants.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[expect(clippy::exhaustive_enums, reason = "every pass must treat every case")]
 pub enum Tenancy {
@@ -296,6 +348,7 @@ pub enum Tenancy {
 
 /// A statement `allow` or `deny`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[expect(clippy::exhaustive_structs, reason = "a document is plain data, built by hand in tests and studios")]
 pub struct Rule {
@@ -312,6 +365,7 @@ pub struct Rule {
 
 /// Whether a rule admits or refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[expect(clippy::exhaustive_enums, reason = "every pass must treat every case")]
 pub enum Effect {
@@ -323,6 +377,7 @@ pub enum Effect {
 
 /// What a statement does to rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[expect(clippy::exhaustive_enums, reason = "SQL has these four")]
 pub enum Command {
@@ -354,6 +409,7 @@ impl Command {
 
 /// A statement `columns`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[expect(clippy::exhaustive_structs, reason = "a document is plain data, built by hand in tests and studios")]
 pub struct ColumnRule {
@@ -367,6 +423,7 @@ pub struct ColumnRule {
 
 /// A statement `mask`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[expect(clippy::exhaustive_structs, reason = "a document is plain data, built by hand in tests and studios")]
 pub struct MaskRule {
@@ -381,6 +438,7 @@ pub struct MaskRule {
 
 /// What is seen in place of a value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[expect(clippy::exhaustive_enums, reason = "every pass must treat every case")]
 pub enum MaskKind {
@@ -407,6 +465,7 @@ pub enum MaskKind {
 
 /// A set of columns, named or left over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[expect(clippy::exhaustive_enums, reason = "every pass must treat every case")]
 pub enum ColumnSet {
@@ -418,6 +477,7 @@ pub enum ColumnSet {
 
 /// A condition over the columns of one row and the claims of one session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[expect(clippy::exhaustive_enums, reason = "every pass must treat every form")]
 pub enum Expr {
@@ -468,6 +528,7 @@ pub enum Expr {
 
 /// A comparison operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[expect(clippy::exhaustive_enums, reason = "every pass must treat every operator")]
 pub enum Op {
     /// `=`
@@ -507,6 +568,7 @@ impl Op {
 
 /// A leaf of a condition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[expect(clippy::exhaustive_enums, reason = "every pass must treat every leaf")]
 pub enum Term {
@@ -524,6 +586,7 @@ pub enum Term {
 
 /// A literal with its place in the text. Two literals are equal when their values are.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Literal<T> {
     /// The value.

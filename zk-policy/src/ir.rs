@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::diagnostic::Diagnostics;
 use crate::document::{ClaimType, Command, Op, Scalar};
 use crate::mask::Mask;
 use crate::schema::QualifiedName;
@@ -18,6 +19,7 @@ pub struct Policy {
     /// Whether claims are read through the function that verifies their signature.
     pub(crate) signed: bool,
     pub(crate) tables: BTreeMap<QualifiedName, TablePolicy>,
+    pub(crate) warnings: Diagnostics,
 }
 
 impl Policy {
@@ -25,6 +27,27 @@ impl Policy {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What the policy says and hardly means: rules without effect, rows that are changed unseen, rows that vanish.
+    ///
+    /// ```
+    /// use zk_policy::{Code, Column, ColumnType, Document, Scalar, Schema, check};
+    ///
+    /// let schema = Schema::default().table("public", "notes", [
+    ///     Column::new("id", ColumnType::Scalar(Scalar::Int8)).not_null(),
+    /// ]);
+    /// let document = Document::parse(
+    ///     "policy p  role r  table notes { shared  allow r select  allow r select where id > 5 }",
+    /// )?;
+    /// let policy = check(&document, &schema)?;
+    /// let warning = policy.warnings().iter().next().expect("the second rule adds nothing");
+    /// assert_eq!(warning.code, Code::IdleRule);
+    /// # Ok::<(), zk_policy::Diagnostics>(())
+    /// ```
+    #[must_use]
+    pub fn warnings(&self) -> &Diagnostics {
+        &self.warnings
     }
 
     /// The roles, in the order of the document.

@@ -44,6 +44,10 @@ pub(super) fn lex(source: &str, diagnostics: &mut Diagnostics) -> (Vec<(Token, S
         } else if first == '"' || first == '\'' {
             let (text, length) = quoted(rest, first);
             at += length;
+            if text.as_ref().is_some_and(|text| text.contains('\0')) {
+                let message = "PostgreSQL cannot store a NUL character";
+                diagnostics.push(Diagnostic::new(Code::Lexical, Span::new(start, at), message));
+            }
             match text {
                 None => {
                     let what = if first == '"' { "name" } else { "text" };

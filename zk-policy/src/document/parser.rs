@@ -3,14 +3,12 @@
 use super::comments::{Line, Place};
 use super::lexer::{Token, lex};
 use super::{
-    Claim, ClaimType, ColumnRule, ColumnSet, Command, Document, Effect, Expr, Literal, MaskKind, MaskRule,
-    Name, Op, Persona, PersonaRight, RESERVED, Role, Rule, Scalar, Table, TableName, Tenancy, Term,
+    Claim, ClaimType, ColumnRule, ColumnSet, Command, Document, Effect, Expr, Literal, MAX_SOURCE, MaskKind,
+    MaskRule, Name, Op, Persona, PersonaRight, RESERVED, Role, Rule, Scalar, Table, TableName, Tenancy, Term,
 };
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::source::Span;
 
-/// The longest text that is read, in bytes.
-const MAX_SOURCE: usize = 4 << 20;
 /// The deepest nesting of a condition.
 const MAX_DEPTH: usize = 64;
 

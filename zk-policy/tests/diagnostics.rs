@@ -1,0 +1,312 @@
+//! Diagnostics: what is wrong is reported where it is wrong, every code has a case, and no bytes give more than that.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "tests"
+)]
+
+#[path = "shared/corpus.rs"]
+#[allow(dead_code, reason = "each test program uses a part of it")]
+mod corpus;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use zk_policy::{Code, Diagnostics, Document, Policy, check};
+
+fn mistakes() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mistakes");
+    let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(!files.is_empty());
+    files
+}
+
+fn compile(source: &str) -> Result<Policy, Diagnostics> {
+    check(&Document::parse(source)?, &corpus::schema())
+}
+
+/// The mistakes of a policy, or its warnings.
+fn diagnostics_of(source: &str) -> Diagnostics {
+    compile(source).map_or_else(|mistakes| mistakes, |policy| policy.warnings().clone())
+}
+
+/// Each line of a file in `mistakes` ends with `#~` and the codes of the mistakes on it, or of the warnings
+/// if there is no mistake in the file: these and no others.
+#[test]
+fn diagnostics_stand_where_the_mistakes_are() {
+    for file in mistakes() {
+        let source = fs::read_to_string(&file).unwrap();
+        let mut expected: Vec<(usize, String)> = Vec::new();
+        for (index, line) in source.lines().enumerate() {
+            for code in line.split_once("#~").map_or("", |(_, codes)| codes).split_whitespace() {
+                expected.push((index + 1, code.to_owned()));
+            }
+        }
+        let mistakes = diagnostics_of(&source);
+        let mut found: Vec<(usize, String)> = mistakes
+            .iter()
+            .map(|d| (source[..d.span.range().start].matches('\n').count() + 1, d.code.to_string()))
+            .collect();
+        expected.sort();
+        found.sort();
+        assert_eq!(found, expected, "{}\n{}", file.display(), mistakes.to_lines("policy", &source));
+    }
+}
+
+#[cfg(feature = "render")]
+#[test]
+fn a_mistake_is_drawn_over_the_source() {
+    let source = "policy crm\nrole agent\nclaim tenant: uuid\ntable customers {\n  tenant tenant_id = claim.tenent\n  \
+                  allow agent select\n}\n";
+    let drawn = compile(source).unwrap_err().render("crm.policy", source, zk_policy::Colour::Never);
+    insta::assert_snapshot!(drawn);
+}
+
+/// What no file in `mistakes` can show: limits, and JSON.
+fn elsewhere() -> [(Code, Diagnostics); 2] {
+    let deep = format!("policy p table t {{ allow r select where {} a", "(".repeat(100));
+    let json = Document::from_json(b"[]").unwrap_err();
+    [(Code::Limit, Document::parse(&deep).unwrap_err()), (Code::Json, json)]
+}
+
+#[test]
+fn diagnostics_have_a_case_for_every_code() {
+    let mut shown: BTreeSet<Code> = BTreeSet::new();
+    for file in mistakes() {
+        shown.extend(diagnostics_of(&fs::read_to_string(file).unwrap()).iter().map(|d| d.code));
+    }
+    for (code, diagnostics) in elsewhere() {
+        assert!(diagnostics.iter().any(|d| d.code == code), "{code}: {diagnostics}");
+        shown.insert(code);
+    }
+    let missing: Vec<&Code> = Code::ALL.iter().filter(|code| !shown.contains(code)).collect();
+    assert!(missing.is_empty(), "no case shows {missing:?}");
+}
+
+#[test]
+fn diagnostics_are_listed_in_the_manual() {
+    let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src/policy-language.md");
+    let manual = fs::read_to_string(manual).unwrap();
+    for code in Code::ALL {
+        let row = format!("| {code} | {} |", code.title());
+        assert!(manual.contains(&row), "docs/src/policy-language.md lacks the row {row}");
+    }
+}
+
+#[test]
+fn diagnostics_have_numbers_that_ascend() {
+    assert!(Code::ALL.is_sorted_by(|a, b| a.number() < b.number()));
+}
+
+#[test]
+fn a_policy_that_means_what_it_says_has_no_warnings() {
+    for name in ["masks", "personas"] {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/corpus/{name}.policy"));
+        let source = fs::read_to_string(&file).unwrap();
+        let warnings = diagnostics_of(&source);
+        assert!(warnings.is_empty(), "{}\n{}", file.display(), warnings.to_lines(name, &source));
+    }
+}
+
+#[test]
+fn deep_nesting_is_refused() {
+    for open in ["(", "not ", "not ("] {
+        let source = format!("policy p table t {{ allow r select where {} a", open.repeat(100_000));
+        let codes: BTreeSet<String> =
+            Document::parse(&source).unwrap_err().iter().map(|d| d.code.to_string()).collect();
+        assert!(codes.contains("E104"), "{codes:?}");
+    }
+}
+
+/// Texts that are long in the worst ways are refused or checked in the time of a long text, and not in its square.
+#[test]
+fn mistakes_in_great_number_are_cut_short() {
+    let many = |f: &dyn Fn(usize) -> String| (0..20_000).map(f).collect::<String>();
+    let texts = [
+        format!("policy p {}", many(&|n| format!("role r{n} includes q{n} "))),
+        format!(
+            "policy p role r table customers {{ shared {} }}",
+            many(&|n| format!("allow x{n} select where y{n} = 1 "))
+        ),
+        format!("policy p {}", "~".repeat(1_000_000)),
+        format!("policy p role {} includes {}", "a".repeat(500_000), "b".repeat(500_000)),
+    ];
+    for text in texts {
+        let mistakes = compile(&text).unwrap_err();
+        assert!((1..=200).contains(&mistakes.len()), "{}", mistakes.len());
+    }
+}
+
+/// What is long or deep in JSON is refused as it is in text; what no text says is refused at all.
+#[test]
+fn json_has_the_bounds_of_the_text() {
+    let rule = |condition: &str| {
+        format!(
+            r#"{{ "name": "p", "tables": [{{ "name": {{ "schema": "public", "table": "t" }}, "tenancy": "shared",
+                "rules": [{{ "effect": "allow", "role": "r", "commands": ["select"], "where": {condition} }}] }}] }}"#
+        )
+    };
+    let term = r#"{ "term": { "bool": true } }"#;
+    let nested = |depth: usize| format!("{}{term}{}", r#"{ "not": "#.repeat(depth), "}".repeat(depth));
+    let code = |json: &str| Document::from_json(json.as_bytes()).map_err(|d| d.iter().next().unwrap().code);
+    assert!(code(&rule(&nested(60))).is_ok());
+    assert_eq!(code(&rule(&nested(80))), Err(Code::Limit));
+    assert_eq!(code(&rule(&nested(100_000))), Err(Code::Json));
+    assert_eq!(code(&" ".repeat(5 << 20)), Err(Code::Limit));
+    assert_eq!(code(&rule(r#"{ "and": [] }"#)), Err(Code::Syntax));
+    assert_eq!(code(&rule(&format!(r#"{{ "or": [{term}] }}"#))), Err(Code::Json));
+    for name in ["a\\nrole b", "a\\u0000"] {
+        assert_eq!(code(&format!(r#"{{ "name": "{name}" }}"#)), Err(Code::Lexical), "{name}");
+    }
+}
+
+/// Bytes that are near enough to a policy to get far: pieces of a good one, in another order, with others between.
+fn bytes(of: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        4 => proptest::sample::select(of).prop_map(|word| word.as_bytes().to_vec()),
+        1 => proptest::collection::vec(any::<u8>(), 0..4),
+    ];
+    proptest::collection::vec(piece, 0..100).prop_map(|pieces| pieces.join(&b' '))
+}
+
+/// At most as many as somebody reads, each with a place within the text.
+fn check_bounds(diagnostics: &Diagnostics, length: usize) -> Result<(), TestCaseError> {
+    prop_assert!((1..=200).contains(&diagnostics.len()));
+    for d in diagnostics.iter() {
+        prop_assert!(d.span.range().end <= length && !d.message.is_empty());
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_as_text_give_a_document_or_diagnostics(bytes in bytes(WORDS)) {
+        let text = String::from_utf8_lossy(&bytes);
+        match Document::parse(&text) {
+            Ok(document) => {
+                prop_assert_eq!(Document::parse(&document.to_string()).unwrap(), document.clone());
+                if let Err(mistakes) = check(&document, &corpus::schema()) {
+                    check_bounds(&mistakes, text.len())?;
+                }
+            }
+            Err(mistakes) => check_bounds(&mistakes, text.len())?,
+        }
+    }
+
+    #[test]
+    fn any_bytes_as_json_give_a_document_or_diagnostics(bytes in bytes(JSON)) {
+        match Document::from_json(&bytes) {
+            Ok(document) => prop_assert_eq!(Document::parse(&document.to_string()).unwrap(), document),
+            Err(mistakes) => check_bounds(&mistakes, 0)?,
+        }
+    }
+
+    /// JSON of the right form with names and texts of any characters, and any nesting.
+    #[test]
+    fn any_document_as_json_has_a_text_or_diagnostics(
+        name in any::<String>(), value in any::<String>(), depth in 0..100_usize, form in 0..4_usize,
+    ) {
+        let mut condition = serde_json::json!({ "term": { "text": value } });
+        for _ in 0..depth {
+            condition = match form {
+                0 => serde_json::json!({ "not": condition }),
+                1 => serde_json::json!({ "and": [condition, { "is_null": { "column": name } }] }),
+                2 => serde_json::json!({ "or": [condition] }),
+                _ => serde_json::json!({ "exists": { "table": { "schema": "s", "table": name }, "via": ["c"], "where": condition } }),
+            };
+        }
+        let json = serde_json::json!({
+            "name": name,
+            "tables": [{
+                "name": { "schema": "public", "table": "customers" }, "tenancy": "shared",
+                "rules": [{ "effect": "allow", "role": name, "commands": ["select"], "where": condition }],
+            }],
+        });
+        match Document::from_json(json.to_string().as_bytes()) {
+            Ok(document) => {
+                prop_assert_eq!(Document::parse(&document.to_string()).unwrap(), document.clone());
+                check_bounds(&check(&document, &corpus::schema()).unwrap_err(), 0)?;
+            }
+            Err(mistakes) => check_bounds(&mistakes, 0)?,
+        }
+    }
+}
+
+const JSON: &[&str] = &[
+    "{",
+    "}",
+    "[",
+    "]",
+    ":",
+    ",",
+    "\"name\"",
+    "\"roles\"",
+    "\"tables\"",
+    "\"p\"",
+    "null",
+    "true",
+    "1",
+    "\"tenancy\"",
+    "\"shared\"",
+    "{ \"name\": \"p\" }",
+    "{ \"name\": \"p\", \"roles\": [",
+    "{ \"name\": \"a\" }",
+];
+
+const WORDS: &[&str] = &[
+    "policy",
+    "role",
+    "includes",
+    "claim",
+    "table",
+    "tenant",
+    "shared",
+    "critical",
+    "allow",
+    "deny",
+    "columns",
+    "where",
+    "select",
+    "insert",
+    "update",
+    "delete",
+    "only",
+    "all",
+    "except",
+    "and",
+    "or",
+    "not",
+    "in",
+    "is",
+    "null",
+    "true",
+    "a",
+    "b",
+    "\"q\"",
+    "'t'",
+    "7",
+    "-3",
+    "claim.a",
+    "uuid",
+    "text[]",
+    "{",
+    "}",
+    "(",
+    ")",
+    "=",
+    "<>",
+    "<=",
+    ",",
+    ".",
+    ":",
+    "policy p",
+    "role a",
+    "claim a: uuid",
+    "table t { shared",
+    "allow a select where a = 1",
+];
