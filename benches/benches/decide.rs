@@ -1,66 +1,88 @@
 //! How long is one decision in process? `cargo bench -p benches --bench decide`, with `--features peers` beside Cedar.
 //!
-//! The row is admitted by the last of 1, 10 or 50 rules, so that all of them are asked: the worst case.
+//! The row is admitted by the last of 1, 10 or 50 rules. Rules of a kind ask the same question first and then want a value
+//! of their own, as rules of one table usually do; rules of the other kind have nothing in common, so that every one of
+//! them is asked: the worst case.
 
 use benches::Table;
 use zk_policy::{Column, ColumnType, Command, Document, Policy, Scalar, Schema, Session, Value, check};
 
 const TENANT: &str = "6c1e7d0e-8f4b-4a52-9d0e-2f4c3f0a1b2c";
 
+/// What the rules have in common.
+#[derive(Clone, Copy)]
+enum Rules {
+    /// `owner = claim.user and score = n`
+    OfAKind,
+    /// `owner < … and score >= …`, with other numbers in every rule
+    Apart,
+}
+
 fn main() {
-    for rules in [1, 10, 50] {
-        let (document, policy) = policy(rules);
-        let session = Session::new(&document, "agent").expect("declared");
-        let session =
-            session.claim("tenant", TENANT).expect("a uuid").claim("user", 7_i64).expect("a number");
-        let tenant = session_tenant();
-        let row =
-            [Value::Int8(1), tenant, Value::Int8(7), Value::Text("north"), Value::Int8(i64::from(rules) - 1)];
-        let guard = policy.guard("public", "customers").expect("it is there");
-        assert!(guard.decide(&session, Command::Select, &row).is_admitted());
-        let mut table = Table::new(format!("One decision, {rules} rules, all asked"), 0);
-        table.row("zk-policy `decide`", move || guard.decide(&session, Command::Select, &row).is_admitted());
-        #[cfg(feature = "peers")]
-        {
-            let cedar = cedar::Peer::new(rules);
-            assert!(cedar.decide());
-            table.row("cedar-policy `is_authorized`", move || cedar.decide());
+    for (rules, title) in
+        [(Rules::OfAKind, "rules of a kind"), (Rules::Apart, "rules that have nothing in common")]
+    {
+        for count in [1, 10, 50] {
+            let policy = policy(rules, count);
+            let session = Session::new(&policy, "agent").expect("declared");
+            let session =
+                session.claim("tenant", TENANT).expect("a uuid").claim("user", 7_i64).expect("a number");
+            let row = row(count);
+            let guard = policy.guard("public", "customers").expect("it is there");
+            assert!(guard.decide(&session, Command::Select, &row).is_admitted());
+            let mut table = Table::new(format!("One decision, {count} {title}"), 0);
+            table.row("zk-policy `decide`", move || {
+                guard.decide(&session, Command::Select, &row).is_admitted()
+            });
+            #[cfg(feature = "peers")]
+            {
+                let cedar = cedar::Peer::new(rules, count);
+                assert!(cedar.decide());
+                table.row("cedar-policy `is_authorized`", move || cedar.decide());
+            }
+            table.print();
         }
-        table.print();
     }
 }
 
-/// Rule `n` admits rows of the user whose `score` is `n`.
-fn policy(rules: u32) -> (Document, Policy) {
+impl Rules {
+    /// The condition of rule `n` of `count`: false for the row in its second half, but for the last rule.
+    fn condition(self, n: i64, count: i64, [column, claim, equal, and]: [&str; 4]) -> String {
+        match self {
+            Self::OfAKind => format!("{column}owner {equal} {claim} {and} {column}score {equal} {n}"),
+            Self::Apart => {
+                format!("{column}owner < {} {and} {column}score >= {}", 8 + n, 2 * (count - 1) - n)
+            }
+        }
+    }
+}
+
+fn row(count: i64) -> [Value<'static>; 5] {
+    let mut tenant = [0; 16];
+    let digits: Vec<u8> = TENANT.chars().filter_map(|c| c.to_digit(16)).map(|d| d as u8).collect();
+    tenant.iter_mut().zip(digits.chunks(2)).for_each(|(byte, pair)| *byte = pair[0] * 16 + pair[1]);
+    [Value::Int8(1), Value::Uuid(tenant), Value::Int8(7), Value::Text("north"), Value::Int8(count - 1)]
+}
+
+fn policy(rules: Rules, count: i64) -> Policy {
     let scalar = |name: &str, ty| Column::new(name, ColumnType::Scalar(ty));
-    let schema = Schema::default().table(
-        "public",
-        "customers",
-        [
-            scalar("id", Scalar::Int8).not_null(),
-            scalar("tenant_id", Scalar::Uuid).not_null(),
-            scalar("owner", Scalar::Int8),
-            scalar("region", Scalar::Text),
-            scalar("score", Scalar::Int8),
-        ],
-    );
+    let columns = [
+        scalar("id", Scalar::Int8).not_null(),
+        scalar("tenant_id", Scalar::Uuid).not_null(),
+        scalar("owner", Scalar::Int8),
+        scalar("region", Scalar::Text),
+        scalar("score", Scalar::Int8),
+    ];
+    let schema = Schema::default().table("public", "customers", columns);
     let mut text = String::from(
         "policy crm role agent claim tenant: uuid claim user: int8 table customers { tenant tenant_id = claim.tenant\n",
     );
-    for n in 0..rules {
-        text.push_str(&format!("allow agent select where owner = claim.user and score = {n}\n"));
+    for n in 0..count {
+        let condition = rules.condition(n, count, ["", "claim.user", "=", "and"]);
+        text.push_str(&format!("allow agent select where {condition}\n"));
     }
     text.push('}');
-    let document = Document::parse(&text).expect("it parses");
-    let policy = check(&document, &schema).expect("it checks");
-    (document, policy)
-}
-
-fn session_tenant() -> Value<'static> {
-    let mut bytes = [0; 16];
-    let digits: Vec<u8> = TENANT.chars().filter_map(|c| c.to_digit(16)).map(|d| d as u8).collect();
-    bytes.iter_mut().zip(digits.chunks(2)).for_each(|(byte, pair)| *byte = pair[0] * 16 + pair[1]);
-    Value::Uuid(bytes)
+    check(&Document::parse(&text).expect("it parses"), &schema).expect("it checks")
 }
 
 #[cfg(feature = "peers")]
@@ -71,7 +93,7 @@ mod cedar {
 
     use cedar_policy::{Authorizer, Context, Decision, Entities, EntityUid, PolicySet, Request};
 
-    use super::TENANT;
+    use super::{Rules, TENANT};
 
     pub struct Peer {
         policies: PolicySet,
@@ -81,12 +103,13 @@ mod cedar {
     }
 
     impl Peer {
-        pub fn new(rules: u32) -> Self {
-            let text: String = (0..rules)
+        pub fn new(rules: Rules, count: i64) -> Self {
+            let text: String = (0..count)
                 .map(|n| {
+                    let condition = rules.condition(n, count, ["resource.", "principal.user", "==", "&&"]);
                     format!(
                         "permit(principal, action == Action::\"select\", resource) when {{
-                           resource.tenant == principal.tenant && resource.owner == principal.user && resource.score == {n} }};"
+                           resource.tenant == principal.tenant && {condition} }};"
                     )
                 })
                 .collect();
@@ -94,7 +117,7 @@ mod cedar {
                 r#"[{{"uid": {{"type": "User", "id": "7"}}, "attrs": {{"tenant": "{TENANT}", "user": 7}}, "parents": []}},
                     {{"uid": {{"type": "Row", "id": "1"}}, "parents": [], "attrs":
                       {{"tenant": "{TENANT}", "owner": 7, "region": "north", "score": {}}}}}]"#,
-                rules - 1
+                count - 1
             );
             let uid = |text: &str| EntityUid::from_str(text).expect("an entity");
             Self {

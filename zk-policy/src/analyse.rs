@@ -87,10 +87,11 @@ impl Policy {
                 across: table.across.iter().cloned().collect(),
                 column: column.clone(),
                 critical: table.critical.contains(column),
-                cells: self.roles.iter().map(|role| cell(table, role, column)).collect(),
+                cells: self.roles().map(|role| cell(table, role, column)).collect(),
             })
         });
-        AccessMatrix { policy: self.name.clone(), roles: self.roles.clone(), rows: rows.collect() }
+        let roles = self.roles().map(str::to_owned).collect();
+        AccessMatrix { policy: self.name.clone(), roles, rows: rows.collect() }
     }
 }
 

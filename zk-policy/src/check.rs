@@ -9,10 +9,12 @@ mod types;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::declared::Declared;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::document::{
     ClaimType, ColumnSet, Command, Document, Effect, Name, Persona, PersonaRight, Table, Tenancy,
 };
+use crate::eval::Programs;
 use crate::ir::{Floor, Policy, Predicate, Right, TablePolicy};
 use crate::schema::{ColumnType, QualifiedName, Schema, TableShape};
 
@@ -92,7 +94,6 @@ pub fn check(document: &Document, schema: &Schema) -> Result<Policy, Diagnostics
     }
     let names: Vec<&Name> =
         document.roles.iter().map(|r| &r.name).chain(document.personas.iter().map(|p| &p.name)).collect();
-    let roles: Vec<String> = names.iter().map(|name| name.as_str().to_owned()).collect();
     for name in names {
         let idle = !tables.values().any(|t| t.rights.keys().any(|(r, _)| r == name.as_str()));
         if idle && diagnostics.is_empty() {
@@ -107,13 +108,17 @@ pub fn check(document: &Document, schema: &Schema) -> Result<Policy, Diagnostics
         let sense = sense::Sense { document, schema, roles: &closure, table, policy, rules };
         sense.warn(&mut warnings);
     }
-    diagnostics.or(Policy {
-        warnings: warnings.sorted(),
+    diagnostics.or(())?;
+    let declared = Declared::from(document);
+    for table in tables.values_mut() {
+        table.programs = Programs::new(&declared, table);
+    }
+    Ok(Policy {
         name: document.name.as_str().to_owned(),
-        roles,
-        claims,
+        declared,
         signed: document.signed,
         tables,
+        warnings: warnings.sorted(),
     })
 }
 
@@ -198,7 +203,7 @@ impl<'a> TableChecker<'a> {
         let masks = self.masks(&own);
         let columns = self.place().shape.columns().map(|c| c.name.clone()).collect();
         let across = self.personas().map(|(persona, _)| persona.as_str().to_owned()).collect();
-        TablePolicy { floor, critical, columns, masks, across, rights }
+        TablePolicy { floor, critical, columns, masks, across, rights, programs: Programs::default() }
     }
 
     /// The columns that `role` itself brings for `command`: those of its rule, else all if it has its own `allow`.

@@ -3,18 +3,23 @@
 //! PostgreSQL is the oracle of this module: a property test generates schemas, policies, sessions and rows, and the two
 //! must agree on every one.
 
-mod logic;
+mod build;
+mod column;
+mod program;
 
+use std::cell::Cell;
 use std::fmt;
 
 use crate::analyse::words;
-use crate::document::{Command, Op};
+use crate::declared::Declared;
+use crate::document::Command;
 use crate::ir::{Floor, Policy, Predicate, Right, Step, TablePolicy};
-use crate::mask::Mask;
-use crate::session::{ClaimData, Session};
-use crate::value::{Value, compare};
+use crate::schema::QualifiedName;
+use crate::session::Session;
+use crate::value::Value;
 
-use logic::Truth;
+pub use column::ColumnDecision;
+use program::{Asked, End, Program};
 
 /// A row, as the decision reads it: values by their place in the table, from 0.
 ///
@@ -90,27 +95,52 @@ pub struct Guard<'p> {
 }
 
 /// Whether a command may touch a row, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// Cheap to make: the words are looked for when somebody asks for them.
+#[derive(Clone, Copy)]
 #[must_use]
-pub struct Decision<'p>(std::result::Result<&'p Predicate, Reason<'p>>);
+pub struct Decision<'p> {
+    guard: Guard<'p>,
+    command: Command,
+    /// The role's place among the declared ones.
+    role: usize,
+    outcome: Outcome,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Asked(End),
+    /// Refused, and admitted if all that is not known spoke for it.
+    Unknown,
+    NoTenant,
+    NoRight,
+    OtherPolicy,
+}
 
 /// Why a row is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reason<'p> {
-    /// The row belongs to another tenant, or the session names none.
+    /// The session was made for a policy that declares other roles or claims.
+    OtherPolicy,
+    /// The role is never allowed this command on this table.
+    NoRight(Command),
+    /// The session does not say for which tenant it acts.
+    NoTenant {
+        /// The claim that it lacks.
+        claim: &'p str,
+    },
+    /// The row belongs to another tenant.
     OtherTenant {
         /// The tenant column.
         column: &'p str,
         /// The claim that must equal it.
         claim: &'p str,
     },
-    /// The role is never allowed this command on this table.
-    NoRight(Command),
-    /// No `allow` is true for the row.
-    NoRuleAdmits(Command),
     /// A `deny` is not false for the row.
     Denied(Denial<'p>),
+    /// No `allow` is true for the row.
+    NoRuleAdmits(Command),
     /// The answer depends on rows of other tables that are not known here.
     Unknown,
 }
@@ -119,50 +149,106 @@ pub enum Reason<'p> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Denial<'p>(&'p Predicate);
 
-impl Decision<'_> {
+impl<'p> Decision<'p> {
     /// Whether the command may touch the row.
     #[must_use]
     pub fn is_admitted(&self) -> bool {
-        self.0.is_ok()
+        matches!(self.outcome, Outcome::Asked(End::Admitted(_)))
     }
-}
 
-impl<'p> Decision<'p> {
-    /// Why the row is refused; None when it is admitted.
+    /// Why the row is refused, which is the first of these reasons that holds; None when it is admitted.
     #[must_use]
     pub fn reason(&self) -> Option<Reason<'p>> {
-        self.0.as_ref().err().copied()
+        Some(match (self.outcome, self.floor()) {
+            (Outcome::Asked(End::Admitted(_)), _) => return None,
+            (Outcome::OtherPolicy, _) => Reason::OtherPolicy,
+            (Outcome::NoRight, _) => Reason::NoRight(self.command),
+            (Outcome::NoTenant, Some(Floor { claim, .. })) => Reason::NoTenant { claim },
+            (Outcome::Asked(End::OtherTenant), Some(Floor { column, claim, .. })) => {
+                Reason::OtherTenant { column, claim }
+            }
+            (Outcome::Asked(End::Denied(place)), _) => match self.right().and_then(|r| r.deny.get(place)) {
+                Some(rule) => Reason::Denied(Denial(rule)),
+                None => Reason::NoRuleAdmits(self.command),
+            },
+            (Outcome::Unknown, _) => Reason::Unknown,
+            (Outcome::Asked(_) | Outcome::NoTenant, _) => Reason::NoRuleAdmits(self.command),
+        })
+    }
+
+    /// An `allow` that is true for the row; None when it is refused.
+    fn rule(&self) -> Option<&'p Predicate> {
+        match self.outcome {
+            Outcome::Asked(End::Admitted(place)) => self.right()?.allow.get(place),
+            _ => None,
+        }
+    }
+
+    fn right(&self) -> Option<&'p Right> {
+        self.guard.right(self.role_name()?, self.command)
+    }
+
+    fn floor(&self) -> Option<&'p Floor> {
+        self.guard.floor(self.role_name()?)
+    }
+
+    fn role_name(&self) -> Option<&'p str> {
+        self.guard.policy.declared.role(self.role).map(|role| role.name.as_str())
     }
 }
 
 impl fmt::Display for Decision<'_> {
     /// Says why, in the words of the policy.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Ok(Predicate::Always) => f.write_str("admitted: all rows of the tenant are"),
-            Ok(rule) => write!(f, "admitted: `{}`", words::predicate(rule)),
-            Err(Reason::OtherTenant { column, claim }) => {
+        let command = self.command.name();
+        match self.reason() {
+            None => match self.rule() {
+                Some(rule) if *rule != Predicate::Always => {
+                    write!(f, "admitted: `{}`", words::predicate(rule))
+                }
+                _ if self.floor().is_some() => {
+                    write!(f, "admitted: the role may {command} all rows of the tenant")
+                }
+                _ => write!(f, "admitted: the role may {command} all rows"),
+            },
+            Some(Reason::OtherPolicy) => f.write_str("refused: the session was made for another policy"),
+            Some(Reason::NoRight(_)) => write!(f, "refused: the role may not {command}"),
+            Some(Reason::NoTenant { claim }) => write!(f, "refused: the session has no claim `{claim}`"),
+            Some(Reason::OtherTenant { column, claim }) => {
                 write!(f, "refused: `{column}` is not `claim.{claim}`")
             }
-            Err(Reason::NoRight(command)) => write!(f, "refused: the role may not {}", command.name()),
-            Err(Reason::NoRuleAdmits(command)) => {
-                write!(f, "refused: no rule admits the row to {}", command.name())
-            }
-            Err(Reason::Denied(Denial(rule))) => {
+            Some(Reason::Denied(Denial(rule))) => {
                 write!(f, "refused: denied, because it is not certain that not `{}`", words::predicate(rule))
             }
-            Err(Reason::Unknown) => {
+            Some(Reason::NoRuleAdmits(_)) => {
+                write!(f, "refused: no rule admits the row to {command}")?;
+                match self.right().map(|right| right.allow.as_slice()) {
+                    Some([only]) => write!(f, "; it is not certain that `{}`", words::predicate(only)),
+                    Some([first, rest @ ..]) => {
+                        let (first, rest) = (words::predicate(first), rest.len());
+                        write!(f, "; it is not certain that `{first}`, nor what {rest} more want")
+                    }
+                    _ => Ok(()),
+                }
+            }
+            Some(Reason::Unknown) => {
                 f.write_str("refused: it depends on rows of other tables that are not known here")
             }
         }
     }
 }
 
+impl fmt::Debug for Decision<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Decision").field(&self.to_string()).finish()
+    }
+}
+
 impl Policy {
-    /// The rules of one table; None when the policy does not have it.
+    /// The rules of one table; None when the policy does not have it. Keep it for further decisions.
     #[must_use]
     pub fn guard(&self, schema: &str, table: &str) -> Option<Guard<'_>> {
-        let table = self.tables.iter().find(|(name, _)| name.schema == schema && name.table == table)?.1;
+        let table = self.tables.get(&QualifiedName::new(schema, table))?;
         Some(Guard { policy: self, table })
     }
 }
@@ -172,54 +258,39 @@ impl<'p> Guard<'p> {
     ///
     /// As in PostgreSQL, an UPDATE must be allowed on the row before and after the change; ask twice. Whoever reads the
     /// row to find it also needs it to be admitted to [`Command::Select`].
-    pub fn decide(&self, session: &Session, command: Command, row: &dyn Row) -> Decision<'p> {
-        Decision(self.decided(session, command, row))
-    }
-
-    fn decided(
-        &self,
-        session: &Session,
-        command: Command,
-        row: &dyn Row,
-    ) -> std::result::Result<&'p Predicate, Reason<'p>> {
-        let Some(right) = self.right(&session.role, command) else { return Err(Reason::NoRight(command)) };
-        if let Some(floor) = self.floor(&session.role) {
-            let claim = match session.data(&floor.claim) {
-                Some(ClaimData::One(datum)) => datum.value(),
-                _ => Value::Null,
-            };
-            if compare(row.value(floor.place), Op::Eq, claim) != Some(true) {
-                return Err(Reason::OtherTenant { column: &floor.column, claim: &floor.claim });
-            }
-        }
-        let asked = logic::Asked { policy: self.policy, session, row };
-        let mut unknown = false;
-        let admitting = right.allow.iter().find(|rule| {
-            let truth = asked.truth(rule);
-            unknown |= truth == Truth::Unknown;
-            truth == Truth::True
-        });
-        let Some(admitting) = admitting else {
-            return Err(if unknown { Reason::Unknown } else { Reason::NoRuleAdmits(command) });
+    pub fn decide<R: Row + ?Sized>(&self, session: &Session, command: Command, row: &R) -> Decision<'p> {
+        let (role, outcome) = match session.role_in(&self.policy.declared) {
+            None => (usize::MAX, Outcome::OtherPolicy),
+            Some(role) => (
+                role,
+                match self.table.programs.find(role, command) {
+                    None => Outcome::NoRight,
+                    Some(program) => self.outcome(program, session, row),
+                },
+            ),
         };
-        for rule in &right.deny {
-            match asked.truth(rule) {
-                Truth::False => {}
-                Truth::Unknown => return Err(Reason::Unknown),
-                Truth::True | Truth::Null => return Err(Reason::Denied(Denial(rule))),
-            }
-        }
-        Ok(admitting)
+        Decision { guard: *self, command, role, outcome }
     }
 
-    /// What the session sees in place of a column's values; None when it sees them as they are, or not at all.
-    ///
-    /// PostgreSQL shows the same through a view of the table's name in the role's own schema, which
-    /// [`Session::enter`] puts first on the search path. Through it, filters, sorting and grouping see masked values too.
-    #[must_use]
-    pub fn mask(&self, session: &Session, column: &str) -> Option<&'p Mask> {
-        let masks = &self.table.masks;
-        masks.iter().find(|((role, name), _)| *role == session.role && name == column).map(|(_, mask)| mask)
+    fn outcome<R: Row + ?Sized>(&self, program: &Program, session: &Session, row: &R) -> Outcome {
+        let assumed = Cell::new(false);
+        let asked = Asked { policy: self.policy, session, row, assume: false, assumed: &assumed };
+        match program.run(&asked) {
+            End::Admitted(rule) => Outcome::Asked(End::Admitted(rule)),
+            // Is what refuses the row something that is not known?
+            _ if assumed.get() && program.admits(&Asked { assume: true, ..asked }) => Outcome::Unknown,
+            End::OtherTenant if self.table.floor.iter().any(|f| session.text(&f.claim).is_none()) => {
+                Outcome::NoTenant
+            }
+            end => Outcome::Asked(end),
+        }
+    }
+
+    /// Whether a row of this table is admitted within the decision on another.
+    fn admits(&self, command: Command, asked: &Asked<'_, dyn Row + '_>) -> bool {
+        let role = asked.session.role_in(&self.policy.declared);
+        let program = role.and_then(|role| self.table.programs.find(role, command));
+        program.is_some_and(|program| program.admits(asked))
     }
 
     /// What every row must fulfil for this role; nothing for a persona that acts across tenants here.
@@ -228,6 +299,26 @@ impl<'p> Guard<'p> {
     }
 
     pub(crate) fn right(&self, role: &str, command: Command) -> Option<&'p Right> {
-        self.table.rights.iter().find(|((r, c), _)| *c == command && r == role).map(|(_, right)| right)
+        self.table.rights.get(&(role.to_owned(), command))
+    }
+}
+
+/// The programs of one table, by role and command.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Programs(Vec<Option<Box<Program>>>);
+
+impl Programs {
+    pub(crate) fn new(declared: &Declared, table: &TablePolicy) -> Self {
+        let program = |(role, command): (&str, Command)| {
+            let right = table.rights.get(&(role.to_owned(), command))?;
+            let floor = table.floor.as_ref().filter(|_| !table.across.contains(role));
+            Some(Box::new(build::program(declared, floor, right)))
+        };
+        let each = declared.roles().flat_map(|role| Command::ALL.map(|command| (role, command)));
+        Self(each.map(program).collect())
+    }
+
+    fn find(&self, role: usize, command: Command) -> Option<&Program> {
+        self.0.get(role * Command::ALL.len() + command as usize)?.as_deref()
     }
 }

@@ -55,9 +55,9 @@ struct Parameters<'a> {
 
 impl Parameters<'_> {
     fn rows(&mut self, guard: Guard<'_>, command: Command) -> String {
-        let Some(right) = guard.right(&self.session.role, command) else { return "false".to_owned() };
+        let Some(right) = guard.right(self.session.role(), command) else { return "false".to_owned() };
         let mut conditions = Vec::new();
-        conditions.extend(guard.floor(&self.session.role).map(|floor| predicate::floor(floor, self)));
+        conditions.extend(guard.floor(self.session.role()).map(|floor| predicate::floor(floor, self)));
         conditions.push(predicate::any(&right.allow, self));
         if !right.deny.is_empty() {
             conditions.push(predicate::none(&right.deny, self));

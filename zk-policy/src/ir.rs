@@ -4,8 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::declared::Declared;
 use crate::diagnostic::Diagnostics;
 use crate::document::{ClaimType, Command, Op, Scalar};
+use crate::eval::Programs;
 use crate::mask::Mask;
 use crate::schema::QualifiedName;
 use crate::value::Datum;
@@ -14,8 +16,7 @@ use crate::value::Datum;
 #[derive(Debug, Clone)]
 pub struct Policy {
     pub(crate) name: String,
-    pub(crate) roles: Vec<String>,
-    pub(crate) claims: BTreeMap<String, ClaimType>,
+    pub(crate) declared: Declared,
     /// Whether claims are read through the function that verifies their signature.
     pub(crate) signed: bool,
     pub(crate) tables: BTreeMap<QualifiedName, TablePolicy>,
@@ -52,12 +53,12 @@ impl Policy {
 
     /// The roles, in the order of the document.
     pub fn roles(&self) -> impl Iterator<Item = &str> {
-        self.roles.iter().map(String::as_str)
+        self.declared.roles()
     }
 
-    /// The claims that sessions may state, with their types.
+    /// The claims that sessions may state, with their types, in the order of the document.
     pub fn claims(&self) -> impl Iterator<Item = (&str, ClaimType)> {
-        self.claims.iter().map(|(name, ty)| (name.as_str(), *ty))
+        self.declared.claims()
     }
 
     /// The tables that the policy guards.
@@ -101,6 +102,8 @@ pub(crate) struct TablePolicy {
     pub(crate) across: BTreeSet<String>,
     /// By role and command; a role without an entry may do nothing of that kind.
     pub(crate) rights: BTreeMap<(String, Command), Right>,
+    /// The same, made for being asked of one row.
+    pub(crate) programs: Programs,
 }
 
 /// `column = claim`, under every role.
@@ -177,7 +180,7 @@ pub(crate) enum Operand {
 }
 
 /// One step along a foreign key, in either direction.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub struct Step {
     /// The table that it leads to.

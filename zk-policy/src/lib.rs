@@ -40,6 +40,7 @@
 //!
 //! # Features
 //! - `postgres`: [`pg`] reads a catalog, plans against it, applies and lints; [`Session`] enters a role and sets claims on a connection.
+//! - `deadpool`: sessions on the connections of a pool ([`pg::enters`]).
 //! - `render`: `Diagnostics::render` draws mistakes over the source text.
 //!
 //! # Limits
@@ -54,6 +55,7 @@ mod analyse;
 mod catalog;
 mod check;
 mod compile;
+mod declared;
 mod diagnostic;
 mod diff;
 mod document;
@@ -75,6 +77,7 @@ mod value;
 pub use analyse::{AccessMatrix, Cell, MatrixRow, Permission, Reach};
 pub use catalog::Digest;
 pub use check::check;
+pub use declared::Declared;
 #[cfg(feature = "render")]
 pub use diagnostic::Colour;
 pub use diagnostic::{Code, Diagnostic, Diagnostics};
@@ -82,7 +85,7 @@ pub use document::{
     Claim, ClaimType, ColumnRule, ColumnSet, Command, Document, Effect, Expr, Literal, MaskKind, MaskRule,
     Name, Op, Persona, PersonaRight, Role, Rule, Scalar, Table, TableName, Tenancy, Term,
 };
-pub use eval::{Decision, Denial, Guard, Reason, Related, Row};
+pub use eval::{ColumnDecision, Decision, Denial, Guard, Reason, Related, Row};
 pub use filter::Filter;
 pub use ir::{Policy, Step as ForeignStep};
 pub use lint::{Finding, Fix, LintCode, Severity};

@@ -18,9 +18,12 @@ mod apply;
 mod error;
 mod lint;
 mod masks;
+#[cfg(feature = "deadpool")]
+mod pool;
 mod read;
 mod session;
 mod signed;
+mod transaction;
 
 use tokio_postgres::{Client, IsolationLevel, SimpleQueryMessage};
 
@@ -28,9 +31,12 @@ pub use apply::{Applied, ApplyConfig, apply};
 pub use error::{Error, ErrorKind};
 pub use lint::lint;
 pub use masks::{install_mask_keys, remove_mask_key, set_mask_key};
+#[cfg(feature = "deadpool")]
+pub use pool::enters;
 pub use read::read_schema;
 pub use session::SignedSession;
 pub use signed::{ClaimKey, add_claim_key, install_signing, remove_claim_key};
+pub use transaction::{Connection, SessionTransaction};
 
 use crate::compile::compile;
 use crate::ir::Policy;

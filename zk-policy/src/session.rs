@@ -1,9 +1,7 @@
 //! A session: who acts, with which claims. No IO.
 
-use std::collections::BTreeMap;
-
-use crate::document::{ClaimType, Document, Name};
-use crate::ir::database_role;
+use crate::declared::{Declared, DeclaredRole};
+use crate::document::ClaimType;
 use crate::value::Datum;
 
 /// A role and the claims of one user, checked against what a policy declares.
@@ -20,14 +18,11 @@ use crate::value::Datum;
 /// ```
 #[derive(Debug, Clone)]
 pub struct Session {
-    pub(crate) role: String,
-    database_role: String,
-    declared: BTreeMap<String, ClaimType>,
-    /// By name. Few, so that looking one up is a short walk.
-    values: Vec<(String, Claimed)>,
-    /// Whether the role sees some columns through masks, in a schema of its own.
-    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "only a connection has a search path"))]
-    pub(crate) masked: bool,
+    declared: Declared,
+    /// The role's place among the declared ones.
+    role: usize,
+    /// By the claim's place among the declared ones.
+    values: Vec<Option<Claimed>>,
 }
 
 /// The value of a claim, in both of its forms.
@@ -80,21 +75,19 @@ pub enum SessionError {
 }
 
 impl Session {
-    /// Starts a session of `role`, one of the document's roles, without claims.
+    /// Starts a session of `role`, one of the declared roles, without claims.
+    ///
+    /// What is declared comes from a checked [`Policy`](crate::Policy), with which all sessions share it, or from a
+    /// [`Document`](crate::Document), of which it is worked out again: keep a [`Declared`] instead.
     ///
     /// # Errors
     /// [`SessionError::UnknownRole`].
-    pub fn new(document: &Document, role: &str) -> Result<Self, SessionError> {
-        let mut names =
-            document.roles.iter().map(|r| &r.name).chain(document.personas.iter().map(|p| &p.name));
-        if !names.any(|name| name.as_str() == role) {
-            return Err(SessionError::UnknownRole(role.to_owned()));
-        }
-        let declared = document.claims.iter().map(|c| (c.name.as_str().to_owned(), c.ty)).collect();
-        let database_role = database_role(document.name.as_str(), role);
-        let masked = included(document, role)
-            .any(|r| document.tables.iter().flat_map(|t| &t.masks).any(|m| m.role == *r));
-        Ok(Self { role: role.to_owned(), database_role, declared, values: Vec::new(), masked })
+    pub fn new(declared: impl Into<Declared>, role: &str) -> Result<Self, SessionError> {
+        let declared = declared.into();
+        let place = declared.roles().position(|name| name == role);
+        let role = place.ok_or_else(|| SessionError::UnknownRole(role.to_owned()))?;
+        let values = declared.claims().map(|_| None).collect();
+        Ok(Self { declared, role, values })
     }
 
     /// Adds a claim, or replaces it.
@@ -102,14 +95,14 @@ impl Session {
     /// # Errors
     /// [`SessionError::UnknownClaim`], [`SessionError::Mistyped`] and [`SessionError::Empty`].
     pub fn claim(mut self, name: &str, value: impl Into<ClaimValue>) -> Result<Self, SessionError> {
-        let Some(ty) = self.declared.get(name) else {
+        let Some((place, ty)) = self.declared.claim(name) else {
             return Err(SessionError::UnknownClaim(name.to_owned()));
         };
         let value = value.into();
         if value == ClaimValue::One(String::new()) {
             return Err(SessionError::Empty(name.to_owned()));
         }
-        let (ClaimType::One(scalar) | ClaimType::Many { array: scalar }) = *ty;
+        let (ClaimType::One(scalar) | ClaimType::Many { array: scalar }) = ty;
         let claimed = match (ty, value) {
             (ClaimType::One(_), ClaimValue::One(text)) => {
                 scalar.read(&text).map(|datum| Claimed { text, data: ClaimData::One(datum) })
@@ -124,57 +117,51 @@ impl Session {
             let (claim, wanted) = (name.to_owned(), ty.to_string());
             return Err(SessionError::Mistyped { claim, wanted, shape: scalar.shape() });
         };
-        self.values.retain(|(claim, _)| claim != name);
-        self.values.push((name.to_owned(), claimed));
+        if let Some(value) = self.values.get_mut(place) {
+            *value = Some(claimed);
+        }
         Ok(self)
     }
 
     /// The policy's role that the session acts as.
     #[must_use]
     pub fn role(&self) -> &str {
-        &self.role
+        self.declared_role().map(|role| role.name.as_str()).unwrap_or_default()
     }
 
     /// The PostgreSQL role that stands for it.
     #[must_use]
     pub fn database_role(&self) -> &str {
-        &self.database_role
+        self.declared_role().map(|role| role.database.as_str()).unwrap_or_default()
     }
 
-    /// The declared claims.
-    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "only a database needs every name"))]
-    pub(crate) fn declared(&self) -> impl Iterator<Item = &str> {
-        self.declared.keys().map(String::as_str)
+    /// What the policy declares of the session's role. Never None: `new` found the place.
+    pub(crate) fn declared_role(&self) -> Option<&DeclaredRole> {
+        self.declared.role(self.role)
+    }
+
+    /// The role's place, when the session was made for a policy that declares the same.
+    pub(crate) fn role_in(&self, declared: &Declared) -> Option<usize> {
+        self.declared.is_same(declared).then_some(self.role)
+    }
+
+    /// The declared claims with their values as PostgreSQL reads them; None for those that the session lacks.
+    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "only a database needs every claim"))]
+    pub(crate) fn texts(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        let texts = self.values.iter().map(|value| value.as_ref().map(|claimed| claimed.text.as_str()));
+        self.declared.claims().map(|(name, _)| name).zip(texts)
     }
 
     /// A claim's value as PostgreSQL reads it; None when the session lacks it.
     pub(crate) fn text(&self, claim: &str) -> Option<&str> {
-        self.find(claim).map(|claimed| claimed.text.as_str())
+        let (place, _) = self.declared.claim(claim)?;
+        self.values.get(place)?.as_ref().map(|claimed| claimed.text.as_str())
     }
 
-    /// A claim's value; None when the session lacks it.
-    pub(crate) fn data(&self, claim: &str) -> Option<&ClaimData> {
-        self.find(claim).map(|claimed| &claimed.data)
+    /// The value of the claim in a place; None when the session lacks it.
+    pub(crate) fn data(&self, place: usize) -> Option<&ClaimData> {
+        self.values.get(place)?.as_ref().map(|claimed| &claimed.data)
     }
-
-    fn find(&self, claim: &str) -> Option<&Claimed> {
-        self.values.iter().find(|(name, _)| name == claim).map(|(_, claimed)| claimed)
-    }
-}
-
-/// A role's name and those that it includes, directly or not; each once, so that a circle ends.
-fn included<'d>(document: &'d Document, role: &str) -> impl Iterator<Item = &'d Name> + use<'d> {
-    let find = |name: &str| document.roles.iter().find(|r| r.name.as_str() == name);
-    let mut found: Vec<&Name> = Vec::new();
-    let mut open: Vec<&crate::document::Role> = find(role).into_iter().collect();
-    while let Some(next) = open.pop() {
-        if !found.contains(&&next.name) {
-            found.push(&next.name);
-            open.extend(next.includes.iter().filter_map(|name| find(name.as_str())));
-        }
-    }
-    let persona = document.personas.iter().map(|p| &p.name).find(|name| name.as_str() == role);
-    found.into_iter().chain(persona)
 }
 
 /// An array in PostgreSQL's text form, every element quoted (manual, section 8.15.2).

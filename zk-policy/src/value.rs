@@ -30,7 +30,7 @@ pub enum Value<'a> {
 }
 
 /// A value of a literal or a claim, owned; never NULL.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Datum {
     Uuid([u8; 16]),
     Text(Box<str>),
@@ -53,18 +53,9 @@ impl Datum {
     }
 }
 
-/// The outcome of a comparison: None when a side is NULL. Values of different types never meet after the check; should a
-/// row hold another type than its schema says, the comparison is NULL and so admits nothing.
+/// The outcome of a comparison: None when a side is NULL.
 pub(crate) fn compare(left: Value<'_>, op: Op, right: Value<'_>) -> Option<bool> {
-    let order = match (left, right) {
-        (Value::Uuid(l), Value::Uuid(r)) => l.cmp(&r),
-        // The order of the C collation, which the generated SQL names: bytes.
-        (Value::Text(l), Value::Text(r)) => l.as_bytes().cmp(r.as_bytes()),
-        (Value::Int8(l), Value::Int8(r)) | (Value::Timestamptz(l), Value::Timestamptz(r)) => l.cmp(&r),
-        (Value::Bool(l), Value::Bool(r)) => l.cmp(&r),
-        (Value::Date(l), Value::Date(r)) => l.cmp(&r),
-        _ => return None,
-    };
+    let order = order(left, right)?;
     Some(match op {
         Op::Eq => order == Ordering::Equal,
         Op::Ne => order != Ordering::Equal,
@@ -72,6 +63,20 @@ pub(crate) fn compare(left: Value<'_>, op: Op, right: Value<'_>) -> Option<bool>
         Op::Le => order != Ordering::Greater,
         Op::Gt => order == Ordering::Greater,
         Op::Ge => order != Ordering::Less,
+    })
+}
+
+/// The order of two values: None when a side is NULL. Values of different types never meet after the check; should a row
+/// hold another type than its schema says, the comparison is NULL and so admits nothing.
+pub(crate) fn order(left: Value<'_>, right: Value<'_>) -> Option<Ordering> {
+    Some(match (left, right) {
+        (Value::Uuid(l), Value::Uuid(r)) => l.cmp(&r),
+        // The order of the C collation, which the generated SQL names: bytes.
+        (Value::Text(l), Value::Text(r)) => l.as_bytes().cmp(r.as_bytes()),
+        (Value::Int8(l), Value::Int8(r)) | (Value::Timestamptz(l), Value::Timestamptz(r)) => l.cmp(&r),
+        (Value::Bool(l), Value::Bool(r)) => l.cmp(&r),
+        (Value::Date(l), Value::Date(r)) => l.cmp(&r),
+        _ => return None,
     })
 }
 

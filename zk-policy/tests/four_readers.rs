@@ -32,8 +32,8 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 use zk_policy::pg;
 use zk_policy::{
-    AccessMatrix, ClaimValue, Command, Document, ForeignStep, Guard, MaskKey, MatrixRow, Policy, Related,
-    Row, Session, Value,
+    AccessMatrix, ClaimValue, Command, ForeignStep, Guard, MaskKey, MatrixRow, Policy, Related, Row, Session,
+    Value,
 };
 
 /// Rows of each table.
@@ -218,12 +218,12 @@ impl Readers {
         Self { lab, actor, name, key }
     }
 
-    async fn apply(&mut self, rules: &str) -> (Document, Policy) {
-        let (document, policy) = self.lab.check(&format!("policy {}\n{rules}", self.name)).await;
+    async fn apply(&mut self, rules: &str) -> Policy {
+        let (_, policy) = self.lab.check(&format!("policy {}\n{rules}", self.name)).await;
         self.lab.apply(&policy).await;
         let grant = format!("GRANT {0}_r, {0}_s, {0}_z TO {0}_login", self.name);
         self.lab.root.batch_execute(&grant).await.unwrap();
-        (document, policy)
+        policy
     }
 
     async fn fill(&self, world: &World) {
@@ -291,7 +291,7 @@ async fn four_readers() {
     let (mut done, mut seen, mut masked, mut policies) = (0, 0, 0, 0);
     while done < triples {
         let rules = generator::policy().new_tree(&mut runner).unwrap().current();
-        let (document, policy) = readers.apply(&rules).await;
+        let policy = readers.apply(&rules).await;
         policies += 1;
         let matrix = policy.access_matrix();
         let mut world = World::new();
@@ -300,7 +300,7 @@ async fn four_readers() {
         }
         readers.fill(&world).await;
         for round in 0..6 {
-            let mut session = Session::new(&document, ["r", "s", "z"][round % 3]).unwrap();
+            let mut session = Session::new(&policy, ["r", "s", "z"][round % 3]).unwrap();
             for (name, value) in claims().new_tree(&mut runner).unwrap().current() {
                 session = session.claim(&name, value).unwrap();
             }

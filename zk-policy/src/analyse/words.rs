@@ -22,7 +22,7 @@ pub(super) fn condition(right: &Right) -> String {
 }
 
 /// What is seen in place of a value.
-pub(super) fn mask(mask: &Mask) -> String {
+pub(crate) fn mask(mask: &Mask) -> String {
     match &mask.0 {
         Kind::Hash { .. } => "hash".to_owned(),
         Kind::Null => "null".to_owned(),

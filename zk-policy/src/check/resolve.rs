@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::TableChecker;
+use crate::declared::Inclusion;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics, MAX_NAME};
 use crate::document::{ClaimType, Document, Name, Scalar};
 use crate::ir::{database_role, view_role};
@@ -37,11 +38,10 @@ pub(super) fn roles(
             diagnostics.push(duplicate("role", name));
         }
     }
-    let direct: BTreeMap<&str, &[Name]> =
-        document.roles.iter().map(|r| (r.name.as_str(), r.includes.as_slice())).collect();
+    let own: BTreeSet<&str> = document.roles.iter().map(|role| role.name.as_str()).collect();
     for included in document.roles.iter().flat_map(|r| &r.includes) {
-        if !direct.contains_key(included.as_str()) {
-            diagnostics.push(unknown("role", included, direct.keys().copied(), diagnostics));
+        if !own.contains(included.as_str()) {
+            diagnostics.push(unknown("role", included, own.iter().copied(), diagnostics));
         }
     }
     for masked in document.tables.iter().flat_map(|t| &t.masks) {
@@ -53,29 +53,17 @@ pub(super) fn roles(
             diagnostics.push(diagnostic.help(format!("call the role `{view}` something else")));
         }
     }
-    let mut closure = BTreeMap::new();
-    for persona in &document.personas {
-        let name = persona.name.as_str().to_owned();
-        closure.insert(name.clone(), BTreeSet::from([name]));
-    }
+    let inclusion = Inclusion::new(document);
     for role in &document.roles {
-        let mut reached = BTreeSet::from([role.name.as_str().to_owned()]);
-        let mut open: Vec<&Name> = role.includes.iter().collect();
-        while let Some(next) = open.pop() {
-            if next == &role.name {
-                let message = format!("role `{}` includes itself, directly or through others", role.name);
-                let diagnostic = Diagnostic::new(Code::RoleCycle, role.name.span(), message);
-                diagnostics.push(diagnostic.help("remove one `includes` of the circle"));
-                break;
-            }
-            if reached.insert(next.as_str().to_owned()) {
-                open.extend(direct.get(next.as_str()).copied().unwrap_or_default());
-            }
+        let name = role.name.as_str();
+        if role.includes.iter().any(|included| inclusion.of(included.as_str()).contains(name)) {
+            let message = format!("role `{name}` includes itself, directly or through others");
+            let diagnostic = Diagnostic::new(Code::RoleCycle, role.name.span(), message);
+            diagnostics.push(diagnostic.help("remove one `includes` of the circle"));
         }
-        reached.retain(|r| direct.contains_key(r.as_str()));
-        closure.insert(role.name.as_str().to_owned(), reached);
     }
-    closure
+    let included = |name: &Name| inclusion.of(name.as_str()).into_iter().map(str::to_owned).collect();
+    names().map(|name| (name.as_str().to_owned(), included(name))).collect()
 }
 
 /// The declared claims by name.

@@ -1,16 +1,13 @@
 //! A session on a connection: it enters a role once, and sets claims for one transaction at a time.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use tokio_postgres::{Client, Transaction};
+use tokio_postgres::Client;
+use tokio_postgres::types::{ToSql, Type};
 
-use super::{ClaimKey, Error, ErrorKind};
+use super::{ClaimKey, Connection, Error, ErrorKind, SessionTransaction};
 use crate::session::Session;
 use crate::sql;
-
-/// How long a transaction may wait to begin its work after its claims were signed.
-const VALID_FOR: Duration = Duration::from_secs(60);
 
 impl Session {
     /// Makes the connection act as the session's role until it is reset, with the views for its masked columns first on
@@ -22,7 +19,7 @@ impl Session {
     pub async fn enter(&self, client: &Client) -> Result<(), tokio_postgres::Error> {
         let role = sql::ident(self.database_role());
         client.batch_execute(&format!("SET ROLE {role}")).await?;
-        if self.masked {
+        if self.declared_role().is_some_and(|role| role.masked) {
             // Where the role sees a table through a mask, its view comes before the table.
             let path = "SELECT pg_catalog.set_config('search_path',
                           pg_catalog.concat_ws(', ', $1::text, nullif(pg_catalog.current_setting('search_path'), '')), false)
@@ -32,26 +29,32 @@ impl Session {
         Ok(())
     }
 
-    /// Begins a transaction in which the session's claims hold.
+    /// Begins a transaction in which the session's claims hold, in one round trip.
     ///
     /// Every declared claim is set, to nothing when the session lacks it, so that nothing left behind on a pooled
     /// connection is ever taken for a claim; and the connection must act as the session's role, so that a role left
-    /// behind is not either.
+    /// behind is not either. When the call is given up, whenever that is, the transaction ends.
     ///
     /// # Errors
     /// [`ErrorKind::WrongRole`] when the connection acts as another role:
     /// [enter](Self::enter) first; those of the connection.
-    pub async fn begin<'a>(&self, client: &'a mut Client) -> Result<Transaction<'a>, Error> {
-        let transaction = client.transaction().await?;
-        let settings: Vec<String> = self.declared().map(sql::setting).collect();
-        let values: Vec<&str> = self.declared().map(|claim| self.text(claim).unwrap_or_default()).collect();
-        let row = transaction
-            .query_one(
-                "SELECT current_user::text, pg_catalog.count(pg_catalog.set_config(s.name, s.value, true))
-                 FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) AS s (name, value)",
-                &[&settings, &values],
-            )
-            .await?;
+    pub async fn begin<'a, C: Connection>(
+        &self,
+        connection: &'a mut C,
+    ) -> Result<SessionTransaction<'a, C>, Error> {
+        let transaction = SessionTransaction::new(connection);
+        let (mut columns, mut values) = (vec!["current_user::text".to_owned()], Vec::new());
+        for (claim, text) in self.texts() {
+            values.push(text.unwrap_or_default());
+            columns.push(format!(
+                "pg_catalog.set_config({}, ${}, true)",
+                sql::literal(&sql::setting(claim)),
+                values.len()
+            ));
+        }
+        let values: Vec<(&(dyn ToSql + Sync), Type)> =
+            values.iter().map(|value| (value as &(dyn ToSql + Sync), Type::TEXT)).collect();
+        let row = transaction.start(&format!("SELECT {}", columns.join(", ")), &values).await?;
         self.check_role(row.try_get(0)?)?;
         Ok(transaction)
     }
@@ -70,54 +73,49 @@ impl Session {
 
 /// A session whose claims are signed, for policies that say `claims signed`.
 ///
-/// What is signed is the role, the claims, the server process of the connection and a time: claims can neither be made up
-/// nor taken to another connection or role by whoever runs SQL on the connection.
+/// What is signed is the role, the claims, the server process of the connection and the time at which its transaction
+/// began: claims can neither be made up nor taken to another connection, role or transaction by whoever runs SQL on the
+/// connection.
 #[derive(Debug, Clone, Copy)]
 pub struct SignedSession<'a> {
     session: &'a Session,
     key: &'a ClaimKey,
-    valid_for: Duration,
 }
 
 impl Session {
     /// The same session, signed.
     #[must_use]
     pub fn signed<'a>(&'a self, key: &'a ClaimKey) -> SignedSession<'a> {
-        SignedSession { session: self, key, valid_for: VALID_FOR }
+        SignedSession { session: self, key }
     }
 }
 
 impl SignedSession<'_> {
-    /// Changes how long after the signing a transaction may begin; 60 seconds by default. A transaction that has begun
-    /// keeps its claims.
-    #[must_use]
-    pub fn valid_for(self, valid_for: Duration) -> Self {
-        Self { valid_for, ..self }
-    }
-
     /// Begins a transaction in which the claims hold. The connection must have [entered](Session::enter) the role.
+    ///
+    /// It takes one round trip to learn what has to be signed. The signature then travels ahead of the first statement,
+    /// without being waited for: were it lost, the claims would be absent.
     ///
     /// # Errors
     /// [`ErrorKind::WrongRole`] when it has not; those of the connection.
-    pub async fn begin<'c>(&self, client: &'c mut Client) -> Result<Transaction<'c>, Error> {
-        let transaction = client.transaction().await?;
-        let row = transaction
-            .query_one(
-                "SELECT current_user::text, pg_catalog.pg_backend_pid(),
-                        pg_catalog.floor(extract(epoch FROM pg_catalog.transaction_timestamp()))::int8",
-                &[],
-            )
-            .await?;
+    pub async fn begin<'c, C: Connection>(
+        &self,
+        connection: &'c mut C,
+    ) -> Result<SessionTransaction<'c, C>, Error> {
+        let transaction = SessionTransaction::new(connection);
+        let query = "SELECT current_user::text, pg_catalog.pg_backend_pid(),
+                            (extract(epoch FROM pg_catalog.transaction_timestamp()) * 1000000)::int8";
+        let row = transaction.start(query, &[]).await?;
         self.session.check_role(row.try_get(0)?)?;
-        let (pid, now): (i32, i64) = (row.try_get(1)?, row.try_get(2)?);
-        let until = now.saturating_add(i64::try_from(self.valid_for.as_secs()).unwrap_or(i64::MAX));
+        let (pid, began): (i32, i64) = (row.try_get(1)?, row.try_get(2)?);
         let claims: BTreeMap<&str, &str> =
-            self.session.declared().filter_map(|claim| Some((claim, self.session.text(claim)?))).collect();
+            self.session.texts().filter_map(|(claim, text)| Some((claim, text?))).collect();
         let role = self.session.database_role();
         let payload =
-            serde_json::json!({ "role": role, "pid": pid, "until": until, "claims": claims }).to_string();
+            serde_json::json!({ "role": role, "pid": pid, "began": began, "claims": claims }).to_string();
         let signed = self.key.sign(&payload);
-        transaction.execute("SELECT pg_catalog.set_config('zk.signed', $1, true)", &[&signed]).await?;
+        transaction
+            .send_ahead("SELECT pg_catalog.set_config('zk.signed', $1, true)", &[(&signed, Type::TEXT)]);
         Ok(transaction)
     }
 }

@@ -10,7 +10,7 @@ CREATE TABLE IF NOT EXISTS zk.claim_keys (
 REVOKE ALL ON zk.claim_keys FROM PUBLIC;
 
 -- A claim of the present session; NULL when it has none. Claims that were not signed for this server process, this role
--- and this time fail the statement. It tells a session nothing but its own claims, so everybody may call it.
+-- and this transaction fail the statement. It tells a session nothing but its own claims, so everybody may call it.
 CREATE OR REPLACE FUNCTION zk.claim(claim_name text) RETURNS text
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -32,9 +32,9 @@ BEGIN
     END IF;
     claims := payload::jsonb;
     IF (claims ->> 'pid')::int8 <> pg_backend_pid()
-       OR (claims ->> 'until')::numeric < extract(epoch FROM transaction_timestamp())
+       OR (claims ->> 'began')::int8 <> (extract(epoch FROM transaction_timestamp()) * 1000000)::int8
        OR claims ->> 'role' <> current_setting('role') THEN
-        RAISE EXCEPTION 'the claims of this session are signed for another connection, role or time'
+        RAISE EXCEPTION 'the claims of this session are signed for another connection, role or transaction'
             USING ERRCODE = 'insufficient_privilege';
     END IF;
     RETURN nullif(claims -> 'claims' ->> claim_name, '');

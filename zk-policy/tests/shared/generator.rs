@@ -105,20 +105,24 @@ fn rules(of: Of) -> impl Strategy<Value = String> {
         select(vec!["r", "s"]),
         select(vec!["allow", "allow", "deny"]),
         1..16_u8,
-        condition(3, of),
+        // Rules that begin alike are asked together in process.
+        (select(vec!["", "c2 = 0 and ", "c2 = 7 and ", "claim.k2 = c2 and "]), condition(3, of)),
         any::<bool>(),
     );
-    vec(rule, 1..5).prop_map(|rules| {
+    vec(rule, 1..6).prop_map(|rules| {
         let mut text = String::new();
-        for (role, effect, commands, condition, always) in rules {
+        for (role, effect, commands, (first, condition), always) in rules {
             let commands: Vec<&str> = Command::ALL
                 .iter()
                 .zip(0..)
                 .filter(|(_, bit)| commands >> bit & 1 == 1)
                 .map(|(c, _)| c.name())
                 .collect();
-            let condition =
-                if always && effect == "allow" { String::new() } else { format!(" where {condition}") };
+            let condition = if always && effect == "allow" {
+                String::new()
+            } else {
+                format!(" where {first}({condition})")
+            };
             text.push_str(&format!("  {effect} {role} {}{condition}\n", commands.join(", ")));
         }
         text

@@ -1,0 +1,303 @@
+//! Rules into a [`Program`].
+//!
+//! Negations go down to the questions; what remains of a rule is made of "all of" and "any of". Rules that begin with the
+//! same question share it, and rules that want different values of one column become one look-up, so that the time of a
+//! decision does not grow with every rule.
+
+use std::collections::BTreeMap;
+
+use super::program::{End, Next, Node, Program, Source, Test};
+use crate::declared::Declared;
+use crate::document::Op;
+use crate::ir::{Floor, Operand, Predicate, Right};
+use crate::value::Datum;
+
+/// How many questions rules share at most. It bounds how deep the building goes, whatever a document says.
+const SHARED: usize = 8;
+
+/// The tenant's floor, then what is denied, then what is allowed.
+pub(super) fn program(declared: &Declared, floor: Option<&Floor>, right: &Right) -> Program {
+    let mut builder = Builder { declared, nodes: Vec::new() };
+    let allowed =
+        right.allow.iter().enumerate().flat_map(|(place, rule)| {
+            alternatives(builder.formula(rule, true), Next::End(End::Admitted(place)))
+        });
+    let allowed = allowed.collect();
+    let mut next = builder.any(allowed, Next::End(End::NoRuleAdmits), SHARED);
+    for (place, rule) in right.deny.iter().enumerate().rev() {
+        let harmless = builder.formula(rule, false);
+        next = builder.emit(harmless, next, Next::End(End::Denied(place)));
+    }
+    if let Some(floor) = floor {
+        let (left, right) = (Source::Column(floor.place), builder.claim(&floor.claim));
+        let test = Test::Compare { left, op: Op::Eq, right };
+        next = builder.ask(test, next, Next::End(End::OtherTenant));
+    }
+    builder.finish(next)
+}
+
+/// A condition without negations, asked whether it certainly holds.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Formula {
+    Test(Test),
+    All(Vec<Self>),
+    Any(Vec<Self>),
+}
+
+/// Formulas that must all hold to get to `end`; the last is asked first.
+struct Branch {
+    open: Vec<Formula>,
+    end: Next,
+}
+
+/// What branches are grouped by; in the order in which groups are asked.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Group {
+    /// A column equals a literal: the column's place.
+    Case(usize),
+    Formula(Cost, Formula),
+}
+
+/// Cheap questions come first.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Cost {
+    Value,
+    Several,
+    OtherRows,
+}
+
+struct Builder<'a> {
+    declared: &'a Declared,
+    nodes: Vec<Node>,
+}
+
+impl Builder<'_> {
+    fn finish(self, start: Next) -> Program {
+        Program { nodes: self.nodes.into(), start }
+    }
+
+    fn ask(&mut self, test: Test, yes: Next, no: Next) -> Next {
+        self.node(Node::Ask { test, yes, no })
+    }
+
+    fn node(&mut self, node: Node) -> Next {
+        self.nodes.push(node);
+        Next::Node(self.nodes.len() - 1)
+    }
+
+    /// Nodes that lead to `yes` when the formula holds, else to `no`.
+    fn emit(&mut self, formula: Formula, yes: Next, no: Next) -> Next {
+        match formula {
+            Formula::Test(test) => self.ask(test, yes, no),
+            formula => self.any(alternatives(formula, yes), no, SHARED),
+        }
+    }
+
+    /// Nodes that lead to the end of a branch that holds, else to `otherwise`. The first `shared` questions of each branch
+    /// are asked once for all branches that have them.
+    fn any(&mut self, mut branches: Vec<Branch>, otherwise: Next, shared: usize) -> Next {
+        order(&mut branches);
+        if branches.len() < 2 || shared == 0 {
+            return branches.into_iter().rev().fold(otherwise, |next, branch| self.all(branch, next));
+        }
+        let mut groups: BTreeMap<Group, BTreeMap<Formula, Vec<Branch>>> = BTreeMap::new();
+        for mut branch in branches {
+            match branch.open.pop() {
+                // Whatever the other branches say, this one holds.
+                None => return branch.end,
+                Some(formula) => {
+                    let group = groups.entry(Group::of(&formula)).or_default();
+                    group.entry(formula).or_default().push(branch);
+                }
+            }
+        }
+        groups.into_iter().rev().fold(otherwise, |next, (group, members)| match group {
+            Group::Case(place) if members.len() > 1 => self.switch(place, members, next, shared),
+            _ => members.into_iter().rev().fold(next, |next, (formula, branches)| {
+                let rest = self.any(branches, next, shared - 1);
+                self.emit(formula, rest, next)
+            }),
+        })
+    }
+
+    fn all(&mut self, branch: Branch, otherwise: Next) -> Next {
+        branch.open.into_iter().fold(branch.end, |yes, formula| self.emit(formula, yes, otherwise))
+    }
+
+    /// Branches that begin with different values of one column.
+    fn switch(
+        &mut self,
+        place: usize,
+        members: BTreeMap<Formula, Vec<Branch>>,
+        otherwise: Next,
+        shared: usize,
+    ) -> Next {
+        let cases = members.into_iter().filter_map(|(formula, branches)| {
+            let value = formula.case()?.1.clone();
+            Some((value, self.any(branches, otherwise, shared - 1)))
+        });
+        let mut cases: Vec<(Datum, Next)> = cases.collect();
+        cases.sort();
+        self.node(Node::Switch { place, cases: cases.into(), otherwise })
+    }
+
+    /// The condition that holds exactly when the predicate is `wanted`: certainly true, or certainly false.
+    fn formula(&self, predicate: &Predicate, wanted: bool) -> Formula {
+        let each = |parts: &[Predicate]| parts.iter().map(|part| self.formula(part, wanted)).collect();
+        match predicate {
+            Predicate::Always if wanted => Formula::All(Vec::new()),
+            Predicate::Always => Formula::Any(Vec::new()),
+            Predicate::Test(operand) => {
+                compare(self.source(operand), Op::Eq, Source::Value(Datum::Bool(wanted)))
+            }
+            Predicate::Compare { left, op, right, .. } => {
+                compare(self.source(left), if wanted { *op } else { opposite(*op) }, self.source(right))
+            }
+            Predicate::IsNull(operand) => {
+                Formula::Test(Test::IsNull { source: self.source(operand), negated: !wanted })
+            }
+            Predicate::InList { operand, list } if wanted => {
+                let item = |item| compare(self.source(operand), Op::Eq, self.source(item));
+                Formula::Any(list.iter().map(item).collect())
+            }
+            Predicate::InList { operand, list } => {
+                let item = |item| compare(self.source(operand), Op::Ne, self.source(item));
+                Formula::All(list.iter().map(item).collect())
+            }
+            Predicate::InClaim { operand, claim, .. } => {
+                let (source, claim) = (self.source(operand), self.place(claim));
+                Formula::Test(Test::InClaim { source, claim, negated: !wanted })
+            }
+            Predicate::Exists { step, condition } => {
+                let condition = self.condition(condition);
+                Formula::Test(Test::Exists { step: step.clone(), condition, negated: !wanted })
+            }
+            Predicate::Not(inner) => self.formula(inner, !wanted),
+            Predicate::And(parts) if wanted => Formula::All(each(parts)),
+            Predicate::Or(parts) if !wanted => Formula::All(each(parts)),
+            Predicate::And(parts) | Predicate::Or(parts) => Formula::Any(each(parts)),
+        }
+    }
+
+    /// A condition on a related row, as a program of its own.
+    fn condition(&self, predicate: &Predicate) -> Program {
+        let mut builder = Builder { declared: self.declared, nodes: Vec::new() };
+        let (yes, no) = (Next::End(End::Admitted(0)), Next::End(End::NoRuleAdmits));
+        let formula = builder.formula(predicate, true);
+        let start = builder.emit(formula, yes, no);
+        builder.finish(start)
+    }
+
+    fn source(&self, operand: &Operand) -> Source {
+        match operand {
+            Operand::Column { place, .. } => Source::Column(*place),
+            Operand::Claim { name, .. } => self.claim(name),
+            Operand::Value { datum, .. } => Source::Value(datum.clone()),
+        }
+    }
+
+    fn claim(&self, name: &str) -> Source {
+        Source::Claim(self.place(name))
+    }
+
+    /// A claim's place; for a claim that is not declared, which the check refuses, one that no session has.
+    fn place(&self, claim: &str) -> usize {
+        self.declared.claim(claim).map_or(usize::MAX, |(place, _)| place)
+    }
+}
+
+impl Formula {
+    /// `column = literal`
+    fn case(&self) -> Option<(usize, &Datum)> {
+        match self {
+            Self::Test(Test::Compare {
+                left: Source::Column(place),
+                op: Op::Eq,
+                right: Source::Value(datum),
+            }) => Some((*place, datum)),
+            _ => None,
+        }
+    }
+
+    fn cost(&self) -> Cost {
+        match self {
+            Self::Test(Test::Compare { .. } | Test::IsNull { .. }) => Cost::Value,
+            Self::Test(Test::InClaim { .. }) => Cost::Several,
+            Self::Test(Test::Exists { .. }) => Cost::OtherRows,
+            Self::All(parts) | Self::Any(parts) => {
+                parts.iter().map(Self::cost).max().unwrap_or(Cost::Value).max(Cost::Several)
+            }
+        }
+    }
+}
+
+impl Group {
+    fn of(formula: &Formula) -> Self {
+        match formula.case() {
+            Some((place, _)) => Self::Case(place),
+            None => Self::Formula(formula.cost(), formula.clone()),
+        }
+    }
+}
+
+/// The ways in which a formula can hold, each as formulas that must all hold.
+fn alternatives(formula: Formula, end: Next) -> Vec<Branch> {
+    match formula {
+        Formula::Any(parts) => parts.into_iter().flat_map(|part| alternatives(part, end)).collect(),
+        formula => vec![Branch { open: conjuncts(formula), end }],
+    }
+}
+
+fn conjuncts(formula: Formula) -> Vec<Formula> {
+    match formula {
+        Formula::All(parts) => parts.into_iter().flat_map(conjuncts).collect(),
+        formula => vec![formula],
+    }
+}
+
+/// Orders the formulas of every branch: what many branches have in common is asked first, then what is cheap.
+fn order(branches: &mut [Branch]) {
+    let mut count: BTreeMap<Formula, usize> = BTreeMap::new();
+    for formula in branches.iter().flat_map(|branch| &branch.open) {
+        *count.entry(formula.clone()).or_default() += 1;
+    }
+    for branch in branches {
+        branch.open.sort_by_cached_key(|formula| {
+            let shared = count.get(formula).copied().unwrap_or_default();
+            (std::cmp::Reverse(formula.cost()), shared, std::cmp::Reverse(formula.clone()))
+        });
+    }
+}
+
+/// A column stands on the left, so that the same comparison is written in one way only.
+fn compare(left: Source, op: Op, right: Source) -> Formula {
+    let (left, op, right) = match (&left, &right) {
+        (Source::Column(_), _) => (left, op, right),
+        (_, Source::Column(_)) => (right, mirrored(op), left),
+        _ => (left, op, right),
+    };
+    Formula::Test(Test::Compare { left, op, right })
+}
+
+/// The operator with its sides exchanged.
+fn mirrored(op: Op) -> Op {
+    match op {
+        Op::Lt => Op::Gt,
+        Op::Le => Op::Ge,
+        Op::Gt => Op::Lt,
+        Op::Ge => Op::Le,
+        Op::Eq | Op::Ne => op,
+    }
+}
+
+/// The operator that is true where this one is false.
+fn opposite(op: Op) -> Op {
+    match op {
+        Op::Eq => Op::Ne,
+        Op::Ne => Op::Eq,
+        Op::Lt => Op::Ge,
+        Op::Ge => Op::Lt,
+        Op::Gt => Op::Le,
+        Op::Le => Op::Gt,
+    }
+}
