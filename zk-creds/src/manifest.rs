@@ -11,6 +11,8 @@ const MAX_TEXT: usize = 1 << 20;
 /// A login's name is `zk_<solution>_<service>_<generation>_<8 characters>` and must fit in 63 bytes.
 const MAX_SOLUTION: usize = 16;
 const MAX_SERVICE: usize = 20;
+/// The longest name that PostgreSQL keeps; it cuts longer ones, which may then be another's.
+const MAX_ROLE: usize = 63;
 /// The longest life of a credential, in seconds: 30 days. Short lives are the point of a lease.
 pub(crate) const MAX_LIFETIME: u64 = 30 * 24 * 3600;
 
@@ -113,6 +115,14 @@ impl Service {
         let (name, lifetime, max) = (&self.name, self.lifetime_seconds, self.max_lifetime_seconds);
         if self.roles.is_empty() {
             return Err(invalid(format!("service `{name}` has no roles; list those it may act as")));
+        }
+        for role in &self.roles {
+            if role.is_empty() || role.len() > MAX_ROLE || role.contains('\0') {
+                let role = role.escape_debug();
+                return Err(invalid(format!(
+                    "service `{name}`: `{role}` cannot name a role: use 1 to {MAX_ROLE} bytes without NUL"
+                )));
+            }
         }
         if lifetime == 0 || max < lifetime || max > MAX_LIFETIME {
             return Err(invalid(format!(

@@ -1,18 +1,28 @@
 //! PostgreSQL logins: issued, renewed, rotated, revoked; and connections with them.
 
+pub mod audit;
+mod deploy;
 mod estate;
 mod grantable;
 mod issuer;
-mod leases;
 mod login;
+mod pool;
+mod reconcile;
 mod revoke;
 mod roles;
+mod scram;
 mod sessions;
+mod source;
+mod tables;
 mod transaction;
 
+pub use deploy::{Change, Deployed, Deployment, Step};
 pub use issuer::{Issuer, IssuerConfig};
 pub use login::{Endpoint, Login};
+pub use pool::pool;
+pub use reconcile::Reconciled;
 pub use revoke::Reaped;
+pub use source::{CredentialSource, Handover};
 
 use tokio_postgres::error::SqlState;
 
@@ -27,6 +37,9 @@ impl From<tokio_postgres::Error> for Error {
             ),
             Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
                 (ErrorKind::Denied, "the connected role may not do this")
+            }
+            Some(&SqlState::DISK_FULL) => {
+                (ErrorKind::Unavailable, "the database's disk is full; nothing was done")
             }
             Some(&SqlState::UNIQUE_VIOLATION | &SqlState::DUPLICATE_OBJECT) => {
                 (ErrorKind::Conflict, "somebody else is issuing for the same service; try again")

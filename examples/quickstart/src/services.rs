@@ -28,7 +28,7 @@ impl Deployment {
         let manifest = Manifest::from_json(include_str!("../manifest.json"))?;
         let issuer = Issuer::new(&manifest, IssuerConfig::default())?;
         Issuer::install(&mut world.deployer).await?;
-        let credentials = issuer.deploy(&mut world.deployer, &manifest).await?;
+        let credentials = issuer.deploy(&mut world.deployer, &manifest).await?.issued;
         for credential in &credentials {
             narrate::say(&credential.lease().login);
         }

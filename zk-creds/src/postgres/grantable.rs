@@ -2,23 +2,27 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use postgres_protocol::escape::escape_identifier;
 use tokio_postgres::Transaction;
+use tokio_postgres::types::Type;
 
 use super::estate;
+use super::transaction::Server;
 use crate::error::{Error, ErrorKind};
 
 /// Refuses roles that do not exist, and roles that no service should be able to become, directly or through others.
 pub(super) async fn check(
     transaction: &Transaction<'_>,
+    server: &Server,
     solution: &str,
-    wanted: &[String],
+    wanted: &[&str],
 ) -> Result<(), Error> {
     let reached = reached(transaction, &estate::name(solution), wanted).await?;
     for name in wanted {
-        if !reached.contains_key(name) {
+        let Some(role) = reached.get(*name) else {
             let message = format!("there is no role {name}; apply the policy first, or correct the manifest");
             return Err(Error::new(ErrorKind::Missing, message));
-        }
+        };
         if let Some((path, power)) = first_powerful(&reached, name) {
             let subject = match path.as_slice() {
                 [_] | [] => format!("role {name}"),
@@ -27,11 +31,22 @@ pub(super) async fn check(
             let message = format!("{subject} {power}: a service must not be able to become it");
             return Err(Error::new(ErrorKind::Invalid, message));
         }
+        // Before PostgreSQL 16, whoever may create roles may also grant them.
+        if server.major >= 16 && !role.grantable {
+            let message = format!(
+                "the issuer may not grant role {name}; as who may, GRANT {} TO {} WITH ADMIN OPTION",
+                escape_identifier(name),
+                escape_identifier(&role.issuer),
+            );
+            return Err(Error::new(ErrorKind::Denied, message));
+        }
     }
     Ok(())
 }
 
 struct Role {
+    grantable: bool,
+    issuer: String,
     power: Option<String>,
     memberships: Vec<String>,
 }
@@ -62,10 +77,10 @@ fn first_powerful(roles: &BTreeMap<String, Role>, start: &str) -> Option<(Vec<St
 async fn reached(
     transaction: &Transaction<'_>,
     estate: &str,
-    wanted: &[String],
+    wanted: &[&str],
 ) -> Result<BTreeMap<String, Role>, Error> {
     let rows = transaction
-        .query(
+        .query_typed(
             "WITH RECURSIVE reached (oid) AS (
                SELECT oid FROM pg_catalog.pg_roles WHERE rolname::text = ANY ($1::text[])
                UNION SELECT m.roleid FROM pg_catalog.pg_auth_members m JOIN reached ON m.member = reached.oid
@@ -94,14 +109,21 @@ async fn reached(
                                ORDER BY 1 LIMIT 1)
                     END,
                     ARRAY(SELECT g.rolname::text FROM pg_catalog.pg_auth_members m
-                          JOIN pg_catalog.pg_roles g ON g.oid = m.roleid WHERE m.member = r.oid ORDER BY 1)
+                          JOIN pg_catalog.pg_roles g ON g.oid = m.roleid WHERE m.member = r.oid ORDER BY 1),
+                    pg_catalog.pg_has_role(current_user, r.oid, 'MEMBER WITH ADMIN OPTION'), current_user::text
              FROM reached JOIN pg_catalog.pg_roles r ON r.oid = reached.oid",
-            &[&wanted, &estate],
+            &[(&wanted, Type::TEXT_ARRAY), (&estate, Type::TEXT)],
         )
         .await?;
     let mut roles = BTreeMap::new();
     for row in &rows {
-        roles.insert(row.try_get(0)?, Role { power: row.try_get(1)?, memberships: row.try_get(2)? });
+        let role = Role {
+            power: row.try_get(1)?,
+            memberships: row.try_get(2)?,
+            grantable: row.try_get(3)?,
+            issuer: row.try_get(4)?,
+        };
+        roles.insert(row.try_get(0)?, role);
     }
     Ok(roles)
 }

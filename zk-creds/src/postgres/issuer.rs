@@ -1,12 +1,20 @@
 //! Issues, renews and rotates logins under leases that stand in the database they are for.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Transaction};
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
-use super::{grantable, leases, roles};
+use super::audit::{self, Action, Entry};
+use super::roles::Draft;
+use super::tables::LEASE;
+use super::transaction::{Server, begin};
+use super::{grantable, roles, scram, tables};
 use crate::clock::{Clock, SystemClock};
 use crate::credential::{Credential, Lease};
 use crate::error::{Error, ErrorKind};
@@ -32,7 +40,16 @@ pub struct IssuerConfig {
     pub termination_timeout: Duration,
     /// How long each statement waits for a lock that somebody else holds. Default: 5 seconds.
     pub lock_timeout: Duration,
+    /// How far the issuer's clock may be from the database server's. Default: 60 seconds.
+    pub max_clock_skew: Duration,
+    /// How often the password is hashed for the server's verifier (RFC 7677 asks for 4096 at least, which is the
+    /// default). Passwords have 256 random bits: more makes a stolen verifier no harder to guess.
+    pub scram_iterations: NonZeroU32,
+    /// How long the present credential of a service that is declared otherwise lives on. Default: 60 seconds.
+    pub handover: Duration,
 }
+
+const DEFAULT_ITERATIONS: NonZeroU32 = NonZeroU32::MIN.saturating_add(4095);
 
 impl Default for IssuerConfig {
     fn default() -> Self {
@@ -40,6 +57,9 @@ impl Default for IssuerConfig {
             clock: Arc::new(SystemClock),
             termination_timeout: Duration::from_secs(5),
             lock_timeout: Duration::from_secs(5),
+            max_clock_skew: Duration::from_secs(60),
+            scram_iterations: DEFAULT_ITERATIONS,
+            handover: Duration::from_secs(60),
         }
     }
 }
@@ -54,43 +74,33 @@ impl Issuer {
         Ok(Self { solution: manifest.solution.clone(), config })
     }
 
-    /// Creates the table of leases, `zk.leases`, if it is not there. Only its owner may read it.
+    /// Creates the tables of leases and of the audit, `zk.leases` and `zk.audit`, if they are not there. Only their owner
+    /// may read them.
     ///
     /// # Errors
-    /// [`ErrorKind::Denied`] without CREATE on the database, or when the table or its schema was made by somebody else;
+    /// [`ErrorKind::Denied`] without CREATE on the database, or when a table or the schema was made by somebody else;
     /// those of the connection.
     pub async fn install(client: &mut Client) -> Result<(), Error> {
-        leases::install(client, IssuerConfig::default().lock_timeout).await
-    }
-
-    /// Issues one login for each service of the manifest, all in one transaction: all or none.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Missing`] for a role that does not exist or when nothing is installed, [`ErrorKind::Invalid`] for a
-    /// role that is too powerful or leads to one that is, or a service that is not valid; [`ErrorKind::Conflict`] while
-    /// somebody else issues for longer than [`IssuerConfig::lock_timeout`]; [`ErrorKind::Denied`] without the privileges
-    /// named above, or when `zk.leases` is not the issuer's; those of the connection.
-    pub async fn deploy(&self, client: &mut Client, manifest: &Manifest) -> Result<Vec<Credential>, Error> {
-        manifest.validate()?;
-        let transaction = self.begin(client).await?;
-        leases::lock(&transaction).await?;
-        let mut credentials = Vec::with_capacity(manifest.services.len());
-        for service in &manifest.services {
-            credentials.push(self.issue_in(&transaction, service).await?);
-        }
-        transaction.commit().await?;
-        Ok(credentials)
+        tables::install(client, IssuerConfig::default().lock_timeout).await
     }
 
     /// Issues one login.
     ///
     /// # Errors
-    /// As [`deploy`](Self::deploy).
+    /// [`ErrorKind::Missing`] for a role that does not exist or when nothing is installed, [`ErrorKind::Invalid`] for a
+    /// role that is too powerful or leads to one that is, or a service that is not valid; [`ErrorKind::Conflict`] while
+    /// somebody else issues for longer than [`IssuerConfig::lock_timeout`]; [`ErrorKind::Denied`] without a privilege,
+    /// which the message names, or when the tables are not the issuer's; [`ErrorKind::Blocked`] when the clocks are too
+    /// far apart; those of the connection.
     pub async fn issue(&self, client: &mut Client, service: &Service) -> Result<Credential, Error> {
+        let outcome = self.try_issue(client, service).await;
+        self.record_refusal(client, self.entry(Action::Issue, &service.name), outcome).await
+    }
+
+    async fn try_issue(&self, client: &mut Client, service: &Service) -> Result<Credential, Error> {
         service.validate()?;
-        let transaction = self.begin(client).await?;
-        leases::lock(&transaction).await?;
-        let credential = self.issue_in(&transaction, service).await?;
+        let (transaction, server) = self.begin_to_issue(client).await?;
+        let credential = self.create_one(&transaction, &server, service, Action::Issue).await?;
         transaction.commit().await?;
         Ok(credential)
     }
@@ -98,96 +108,187 @@ impl Issuer {
     /// Issues the next login beside the present one, which ends after `grace`.
     ///
     /// There is never a moment without a working login, and never a third: while an earlier rotation is still in its
-    /// grace, another is refused.
+    /// grace, another is refused. When the answer is lost on the way, [`replace`](Self::replace) follows.
     ///
     /// # Errors
     /// [`ErrorKind::Missing`] when the service has no live lease, [`ErrorKind::Conflict`] within the grace of an
-    /// earlier rotation; as [`deploy`](Self::deploy).
+    /// earlier rotation; as [`issue`](Self::issue).
     pub async fn rotate(
         &self,
         client: &mut Client,
         service: &Service,
         grace: Duration,
     ) -> Result<Credential, Error> {
+        let outcome = self.try_rotate(client, service, grace).await;
+        self.record_refusal(client, self.entry(Action::Rotate, &service.name), outcome).await
+    }
+
+    async fn try_rotate(
+        &self,
+        client: &mut Client,
+        service: &Service,
+        grace: Duration,
+    ) -> Result<Credential, Error> {
         service.validate()?;
-        let now = self.now();
-        // No lease is longer than the longest lifetime, so a longer grace is the same.
-        let ends = later(now, grace.min(Duration::from_secs(MAX_LIFETIME)))?;
-        let transaction = self.begin(client).await?;
-        leases::lock(&transaction).await?;
-        let rows = transaction
-            .query(
-                "SELECT id, login::text FROM zk.leases
-                 WHERE solution = $1 AND service = $2 AND state = 'active' AND expires_at > $3 FOR UPDATE",
-                &[&self.solution, &service.name, &now],
-            )
-            .await?;
-        let [old] = rows.as_slice() else {
-            return Err(if rows.is_empty() {
+        let (transaction, server) = self.begin_to_issue(client).await?;
+        let old = match self.live(&transaction, &service.name).await?.as_slice() {
+            [old] => old.clone(),
+            [] => {
                 let message =
                     format!("service `{}` has no live credential to rotate; issue one", service.name);
-                Error::new(ErrorKind::Missing, message)
-            } else {
-                let message = format!(
-                    "service `{}` is within the grace of an earlier rotation; reap, or revoke the old lease",
-                    service.name
-                );
-                Error::new(ErrorKind::Conflict, message)
-            });
+                return Err(Error::new(ErrorKind::Missing, message));
+            }
+            _ => return Err(in_grace(&service.name)),
         };
-        let (id, login): (Uuid, String) = (old.try_get(0)?, old.try_get(1)?);
-        let ends: SystemTime = transaction
-            .query_one(
-                // The maximum too: a renewal must not undo the rotation.
-                "UPDATE zk.leases SET expires_at = least(expires_at, $2), max_expires_at = least(max_expires_at, $2)
-                 WHERE id = $1 RETURNING expires_at",
-                &[&id, &ends],
-            )
-            .await?
-            .try_get(0)?;
-        roles::set_valid_until(&transaction, &login, &timestamp(&transaction, ends).await?).await?;
-        let credential = self.issue_in(&transaction, service).await?;
+        let script = self.ending(&old, grace)?;
+        transaction.batch_execute(&script).await?;
+        let credential = self.create_one(&transaction, &server, service, Action::Rotate).await?;
         transaction.commit().await?;
+        Ok(credential)
+    }
+
+    /// Issues a login in place of the newest, which was lost: its answer never arrived, or whoever held it is gone.
+    ///
+    /// The lost login is closed in the same transaction. Its sessions, if it has any, are ended before this returns, or by
+    /// [`reap`](Self::reap). An older login within the grace of a rotation stays.
+    ///
+    /// # Errors
+    /// As [`issue`](Self::issue).
+    pub async fn replace(&self, client: &mut Client, service: &Service) -> Result<Credential, Error> {
+        let outcome = self.try_replace(client, service).await;
+        self.record_refusal(client, self.entry(Action::Replace, &service.name), outcome).await
+    }
+
+    async fn try_replace(&self, client: &mut Client, service: &Service) -> Result<Credential, Error> {
+        service.validate()?;
+        let (transaction, server) = self.begin_to_issue(client).await?;
+        let lost = self.live(&transaction, &service.name).await?.pop();
+        if let Some(lost) = &lost {
+            self.close_in(&transaction, lost.id).await?;
+        }
+        let credential = self.create_one(&transaction, &server, service, Action::Replace).await?;
+        transaction.commit().await?;
+        if let Some(lost) = lost {
+            // Closed already. What is left is finished by whoever reaps; the new credential must not be lost with it.
+            drop(self.finish(client, &lost).await);
+        }
         Ok(credential)
     }
 
     /// Extends a lease by its service's lifetime from now, never beyond its maximum and never to an earlier time.
     ///
     /// # Errors
-    /// [`ErrorKind::Expired`] when it has ended or was revoked; [`ErrorKind::Denied`] when `zk.leases` is not the issuer's;
+    /// [`ErrorKind::Expired`] when it has ended or was revoked; [`ErrorKind::Denied`] when the tables are not the issuer's;
     /// those of the connection.
     pub async fn renew(&self, client: &mut Client, lease: &Lease) -> Result<Lease, Error> {
+        let outcome = self.try_renew(client, lease).await;
+        let entry = Entry::new(&self.solution, self.now(), Action::Renew).of(lease);
+        self.record_refusal(client, entry, outcome).await
+    }
+
+    async fn try_renew(&self, client: &mut Client, lease: &Lease) -> Result<Lease, Error> {
         let now = self.now();
-        let transaction = self.begin(client).await?;
+        let transaction = begin(client, self.config.lock_timeout).await?;
+        self.check_clock(&tables::verify(&transaction).await?)?;
         let row = transaction
-            .query_opt(
-                "UPDATE zk.leases
-                 SET expires_at = greatest(expires_at, least($3 + make_interval(secs => lifetime_seconds), max_expires_at))
-                 WHERE id = $1 AND solution = $2 AND state = 'active' AND expires_at > $3
-                 RETURNING id, service, generation, login::text, issued_at, expires_at, max_expires_at",
-                &[&lease.id, &self.solution, &now],
+            .query_typed_opt(
+                &format!(
+                    "UPDATE zk.leases
+                     SET expires_at = greatest(expires_at, least($3 + make_interval(secs => lifetime_seconds), max_expires_at))
+                     WHERE id = $1 AND solution = $2 AND state = 'active' AND expires_at > $3 RETURNING {LEASE}"
+                ),
+                &[(&lease.id, Type::UUID), (&self.solution, Type::TEXT), (&now, Type::TIMESTAMPTZ)],
             )
             .await?;
         let Some(row) = row else {
             let message = format!("the lease of {} has ended; issue a new credential", lease.login);
             return Err(Error::new(ErrorKind::Expired, message));
         };
-        let renewed = leases::from_row(&row)?;
-        let until = timestamp(&transaction, renewed.expires_at).await?;
-        roles::set_valid_until(&transaction, &renewed.login, &until).await?;
+        let renewed = tables::lease(&row)?;
+        let entry = Entry::new(&self.solution, now, Action::Renew).of(&renewed);
+        let script = roles::valid_until(&renewed.login, renewed.expires_at) + &audit::recording(&[entry])?;
+        transaction.batch_execute(&script).await?;
         transaction.commit().await?;
         Ok(renewed)
     }
 
-    async fn issue_in(&self, transaction: &Transaction<'_>, service: &Service) -> Result<Credential, Error> {
-        grantable::check(transaction, &self.solution, &service.roles).await?;
-        let generation: i32 = transaction
-            .query_one(
-                "SELECT coalesce(max(generation), 0) + 1 FROM zk.leases WHERE solution = $1 AND service = $2",
-                &[&self.solution, &service.name],
+    /// The leases of a service that have not ended, oldest first.
+    pub(super) async fn live(
+        &self,
+        transaction: &Transaction<'_>,
+        service: &str,
+    ) -> Result<Vec<Lease>, Error> {
+        let now = self.now();
+        let rows = transaction
+            .query_typed(
+                &format!(
+                    "SELECT {LEASE} FROM zk.leases
+                     WHERE solution = $1 AND service = $2 AND state = 'active' AND expires_at > $3
+                     ORDER BY generation FOR UPDATE"
+                ),
+                &[(&self.solution, Type::TEXT), (&service, Type::TEXT), (&now, Type::TIMESTAMPTZ)],
             )
-            .await?
-            .try_get(0)?;
+            .await?;
+        rows.iter().map(tables::lease).collect()
+    }
+
+    /// The statements that bring a lease's end forward. The maximum too: a renewal must not undo it.
+    pub(super) fn ending(&self, lease: &Lease, grace: Duration) -> Result<String, Error> {
+        // No lease is longer than the longest lifetime, so a longer grace is the same.
+        let ends = later(self.now(), grace.min(Duration::from_secs(MAX_LIFETIME)))?.min(lease.expires_at);
+        Ok(roles::end_at(lease, ends))
+    }
+
+    async fn create_one(
+        &self,
+        transaction: &Transaction<'_>,
+        server: &Server,
+        service: &Service,
+        action: Action,
+    ) -> Result<Credential, Error> {
+        let mut created = self.create(transaction, server, &[service], action).await?;
+        created.pop().ok_or_else(|| Error::new(ErrorKind::Database, "nothing was issued"))
+    }
+
+    /// Creates the next login of each service, and records it.
+    pub(super) async fn create(
+        &self,
+        transaction: &Transaction<'_>,
+        server: &Server,
+        services: &[&Service],
+        action: Action,
+    ) -> Result<Vec<Credential>, Error> {
+        let wanted: BTreeSet<&str> = services.iter().flat_map(|s| &s.roles).map(String::as_str).collect();
+        let wanted: Vec<&str> = wanted.into_iter().collect();
+        grantable::check(transaction, server, &self.solution, &wanted).await?;
+        let names: Vec<&str> = services.iter().map(|s| s.name.as_str()).collect();
+        let rows = transaction
+            .query_typed(
+                "SELECT d.oid, n.name, coalesce((SELECT max(generation) FROM zk.leases WHERE solution = $1 AND service = n.name), 0) + 1
+                 FROM pg_catalog.pg_database d, unnest($2::text[]) AS n (name) WHERE d.datname = current_database()",
+                &[(&self.solution, Type::TEXT), (&names, Type::TEXT_ARRAY)],
+            )
+            .await?;
+        let mut generations = BTreeMap::new();
+        let mut database = 0;
+        for row in &rows {
+            database = row.try_get(0)?;
+            generations.insert(row.try_get::<_, &str>(1)?, row.try_get::<_, i32>(2)?);
+        }
+        let (mut script, mut entries, mut created) = (Zeroizing::new(String::new()), Vec::new(), Vec::new());
+        for service in services {
+            let generation = generations.get(service.name.as_str()).copied().unwrap_or(1);
+            let draft = self.draft(service, generation)?;
+            script.push_str(&roles::creation(&self.solution, service, &draft, database)?);
+            entries.push(Entry::new(&self.solution, draft.lease.issued_at, action).of(&draft.lease));
+            created.push(Credential::new(draft.lease, draft.password));
+        }
+        script.push_str(&audit::recording(&entries)?);
+        transaction.batch_execute(&script).await?;
+        Ok(created)
+    }
+
+    fn draft(&self, service: &Service, generation: i32) -> Result<Draft, Error> {
         let issued_at = self.now();
         let lease = Lease {
             id: Uuid::new_v4(),
@@ -199,28 +300,13 @@ impl Issuer {
             max_expires_at: later(issued_at, Duration::from_secs(service.max_lifetime_seconds))?,
         };
         let password = roles::new_password()?;
-        let until = timestamp(transaction, lease.expires_at).await?;
-        roles::create(transaction, &lease.login, &password, service, &until).await?;
-        let lifetime = f64::from(u32::try_from(service.lifetime_seconds).unwrap_or(u32::MAX));
-        transaction
-            .execute(
-                "INSERT INTO zk.leases
-                   (id, solution, service, generation, login, lifetime_seconds, state, issued_at, expires_at, max_expires_at)
-                 VALUES ($1, $2, $3, $4, $5::text::name, $6, 'active', $7, $8, $9)",
-                &[
-                    &lease.id,
-                    &self.solution,
-                    &lease.service,
-                    &lease.generation,
-                    &lease.login,
-                    &lifetime,
-                    &lease.issued_at,
-                    &lease.expires_at,
-                    &lease.max_expires_at,
-                ],
-            )
-            .await?;
-        Ok(Credential::new(lease, password))
+        let verifier = scram::verifier(&password, self.config.scram_iterations)?;
+        Ok(Draft { lease, password, verifier })
+    }
+
+    pub(super) fn entry(&self, action: Action, service: &str) -> Entry {
+        let service = (!service.is_empty()).then(|| service.chars().take(64).collect());
+        Entry { service, ..Entry::new(&self.solution, self.now(), action) }
     }
 
     /// The time, in the whole microseconds that PostgreSQL stores, so that a lease here equals the lease there.
@@ -231,20 +317,16 @@ impl Issuer {
     }
 }
 
-fn later(time: SystemTime, by: Duration) -> Result<SystemTime, Error> {
+pub(super) fn later(time: SystemTime, by: Duration) -> Result<SystemTime, Error> {
     let message = "the end of the lease is beyond what a clock can show; correct the clock or the lifetime";
     time.checked_add(by).ok_or_else(|| Error::new(ErrorKind::Invalid, message))
 }
 
-/// A time as text that means the same under every setting of the server.
-async fn timestamp(transaction: &Transaction<'_>, at: SystemTime) -> Result<String, Error> {
-    let row = transaction
-        .query_one(
-            "SELECT to_char($1::timestamptz AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00'",
-            &[&at],
-        )
-        .await?;
-    Ok(row.try_get(0)?)
+pub(super) fn in_grace(service: &str) -> Error {
+    let message = format!(
+        "service `{service}` is within the grace of an earlier rotation; reap, or revoke the old lease"
+    );
+    Error::new(ErrorKind::Conflict, message)
 }
 
 #[cfg(test)]

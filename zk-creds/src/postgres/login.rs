@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
 use secrecy::{ExposeSecret, SecretString};
+use tokio::task::JoinHandle;
 use tokio_postgres::config::{ChannelBinding, SslMode};
 use tokio_postgres::{Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -160,11 +161,23 @@ impl Login {
     /// [`ErrorKind::Expired`] when the lease has ended, [`ErrorKind::Untrusted`] when the server cannot be verified,
     /// [`ErrorKind::Denied`] when it refuses the login, [`ErrorKind::Unavailable`].
     pub async fn connect(&self) -> Result<Client, Error> {
+        match self.start().await {
+            // The task ends when the client is dropped or the connection fails; the client then reports it.
+            Ok((client, _task)) => Ok(client),
+            Err(Failure::Ours(error)) => Err(error),
+            Err(Failure::Theirs(error)) => Err(error.into()),
+        }
+    }
+
+    /// Opens a connection, and the task that drives it.
+    pub(super) async fn start(&self) -> Result<(Client, JoinHandle<()>), Failure> {
         self.check_lease()?;
-        let (client, connection) = self.config().connect(self.tls()?).await?;
-        // The task ends when the client is dropped or the connection fails; the client then reports it.
-        drop(tokio::spawn(connection));
-        Ok(client)
+        let (client, connection) = self.config().connect(self.tls()?).await.map_err(Failure::Theirs)?;
+        let task = tokio::spawn(async move {
+            // A connection that fails also fails the client's next call.
+            drop(connection.await);
+        });
+        Ok((client, task))
     }
 
     /// A pool of at most `size` connections.
@@ -219,6 +232,21 @@ impl Login {
     fn tls(&self) -> Result<MakeRustlsConnect, Error> {
         let roots = read_roots(&self.endpoint.root_certificate)?;
         Ok(MakeRustlsConnect::new(tls::client_config(&roots)?))
+    }
+}
+
+/// Why there is no connection: what a pool has to tell apart.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It was not tried.
+    Ours(Error),
+    /// It failed.
+    Theirs(tokio_postgres::Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Ours(error)
     }
 }
 

@@ -1,10 +1,13 @@
 //! Revoking: access ends, including that of open sessions.
 
+use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Transaction};
 use uuid::Uuid;
 
+use super::audit::{self, Action, Entry};
 use super::issuer::Issuer;
-use super::{estate, leases, roles, sessions};
+use super::tables::LEASE;
+use super::{estate, roles, sessions, tables};
 use crate::credential::Lease;
 use crate::error::{Error, ErrorKind};
 
@@ -33,10 +36,16 @@ impl Issuer {
     /// somebody holds a lock; [`ErrorKind::Blocked`] when the login owns functions, views or other objects that can run
     /// code, or anything in another database: it is closed and its sessions have ended, and its role stays until a
     /// person has looked; [`ErrorKind::Invalid`] when the lease names a role that is no login of its service;
-    /// [`ErrorKind::Denied`] when `zk.leases` is not the issuer's; those of the connection.
+    /// [`ErrorKind::Denied`] when the tables are not the issuer's; those of the connection.
     pub async fn revoke(&self, client: &mut Client, lease: &Lease) -> Result<(), Error> {
-        match self.close(client, lease.id).await? {
-            Some(login) => self.finish(client, lease.id, &login).await,
+        let outcome = self.try_revoke(client, lease.id).await;
+        let entry = Entry::new(&self.solution, self.now(), Action::Revoke).of(lease);
+        self.record_refusal(client, entry, outcome).await
+    }
+
+    async fn try_revoke(&self, client: &mut Client, id: Uuid) -> Result<(), Error> {
+        match self.close(client, id).await? {
+            Some(lease) => self.finish(client, &lease).await,
             None => Ok(()),
         }
     }
@@ -46,20 +55,20 @@ impl Issuer {
     /// All of their logins are closed before the first session is ended, and one that fails does not keep the others.
     ///
     /// # Errors
-    /// [`ErrorKind::Denied`] when `zk.leases` is not the issuer's; those of the connection. What fails for one lease is
+    /// [`ErrorKind::Denied`] when the tables are not the issuer's; those of the connection. What fails for one lease is
     /// in [`Reaped::failed`].
     pub async fn reap(&self, client: &mut Client) -> Result<Reaped, Error> {
         let mut reaped = Reaped { ended: Vec::new(), failed: Vec::new() };
         let mut closed = Vec::new();
         for lease in self.ended(client).await? {
             match self.close(client, lease.id).await {
-                Ok(Some(login)) => closed.push((lease, login)),
+                Ok(Some(lease)) => closed.push(lease),
                 Ok(None) => reaped.ended.push(lease),
                 Err(error) => reaped.failed.push((lease, error)),
             }
         }
-        for (lease, login) in closed {
-            match self.finish(client, lease.id, &login).await {
+        for lease in closed {
+            match self.finish(client, &lease).await {
                 Ok(()) => reaped.ended.push(lease),
                 Err(error) => reaped.failed.push((lease, error)),
             }
@@ -70,18 +79,20 @@ impl Issuer {
     /// The leases of the solution that are not revoked, by service and generation.
     ///
     /// # Errors
-    /// [`ErrorKind::Denied`] when `zk.leases` is not the issuer's; those of the connection.
+    /// [`ErrorKind::Denied`] when the tables are not the issuer's; those of the connection.
     pub async fn leases(&self, client: &mut Client) -> Result<Vec<Lease>, Error> {
         let rows = self
             .begin(client)
             .await?
-            .query(
-                "SELECT id, service, generation, login::text, issued_at, expires_at, max_expires_at FROM zk.leases
-                 WHERE solution = $1 AND state <> 'revoked' ORDER BY service, generation",
-                &[&self.solution],
+            .query_typed(
+                &format!(
+                    "SELECT {LEASE} FROM zk.leases
+                     WHERE solution = $1 AND state <> 'revoked' ORDER BY service, generation"
+                ),
+                &[(&self.solution, Type::TEXT)],
             )
             .await?;
-        rows.iter().map(leases::from_row).collect()
+        rows.iter().map(tables::lease).collect()
     }
 
     async fn ended(&self, client: &mut Client) -> Result<Vec<Lease>, Error> {
@@ -89,71 +100,121 @@ impl Issuer {
         let rows = self
             .begin(client)
             .await?
-            .query(
-                "SELECT id, service, generation, login::text, issued_at, expires_at, max_expires_at FROM zk.leases
-                 WHERE solution = $1 AND (state = 'revoking' OR state = 'active' AND expires_at <= $2)
-                 ORDER BY expires_at, id",
-                &[&self.solution, &now],
+            .query_typed(
+                &format!(
+                    "SELECT {LEASE} FROM zk.leases
+                     WHERE solution = $1 AND (state = 'revoking' OR state = 'active' AND expires_at <= $2)
+                     ORDER BY expires_at, id"
+                ),
+                &[(&self.solution, Type::TEXT), (&now, Type::TIMESTAMPTZ)],
             )
             .await?;
-        rows.iter().map(leases::from_row).collect()
+        rows.iter().map(tables::lease).collect()
     }
 
     /// Closes the login. None when the lease is revoked already.
-    async fn close(&self, client: &mut Client, id: Uuid) -> Result<Option<String>, Error> {
+    async fn close(&self, client: &mut Client, id: Uuid) -> Result<Option<Lease>, Error> {
         let transaction = self.begin(client).await?;
+        let closed = self.close_in(&transaction, id).await?;
+        transaction.commit().await?;
+        Ok(closed)
+    }
+
+    /// Closes the login when the transaction commits.
+    pub(super) async fn close_in(
+        &self,
+        transaction: &Transaction<'_>,
+        id: Uuid,
+    ) -> Result<Option<Lease>, Error> {
         let row = transaction
-            .query_opt(
-                "SELECT login::text, state, service, generation FROM zk.leases WHERE id = $1 AND solution = $2 FOR UPDATE",
-                &[&id, &self.solution],
+            .query_typed_opt(
+                &format!("SELECT {LEASE}, state FROM zk.leases WHERE id = $1 AND solution = $2 FOR UPDATE"),
+                &[(&id, Type::UUID), (&self.solution, Type::TEXT)],
             )
             .await?;
         let Some(row) = row else {
             return Err(Error::new(ErrorKind::Missing, format!("there is no lease {id} in this solution")));
         };
-        let (login, state): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        let (lease, state) = (tables::lease(&row)?, row.try_get::<_, &str>(7)?);
         if state == "revoked" {
             return Ok(None);
         }
         // SECURITY: what follows takes away a role's access, so it must not be steered at a role that was not issued.
-        if !login.starts_with(&roles::login_prefix(&self.solution, row.try_get(2)?, row.try_get(3)?)) {
-            let message =
-                format!("lease {id} names {login}, which is no login of its service; who changed zk.leases?");
+        if !lease.login.starts_with(&roles::login_prefix(&self.solution, &lease.service, lease.generation)) {
+            let message = format!(
+                "lease {id} names {}, which is no login of its service; who changed zk.leases?",
+                lease.login
+            );
             return Err(Error::new(ErrorKind::Invalid, message));
         }
-        if exists(&transaction, &login).await? {
-            roles::disable(&transaction, &login).await?;
+        if exists(transaction, &lease.login).await? {
+            roles::disable(transaction, &lease.login).await?;
         }
-        transaction.execute("UPDATE zk.leases SET state = 'revoking' WHERE id = $1", &[&id]).await?;
-        transaction.commit().await?;
-        Ok(Some(login))
+        let update = format!("UPDATE zk.leases SET state = 'revoking' WHERE id = {};", roles::literal(id));
+        let record = if state == "active" {
+            audit::recording(&[Entry::new(&self.solution, self.now(), Action::Close).of(&lease)])?
+        } else {
+            String::new()
+        };
+        transaction.batch_execute(&(update + &record)).await?;
+        Ok(Some(lease))
     }
 
     /// Ends the sessions of a closed login, then removes it.
-    async fn finish(&self, client: &mut Client, id: Uuid, login: &str) -> Result<(), Error> {
-        if exists(&self.begin(client).await?, login).await? {
-            self.end_sessions(client, login).await?;
+    pub(super) async fn finish(&self, client: &mut Client, lease: &Lease) -> Result<(), Error> {
+        self.empty(client, &lease.login).await?;
+        let transaction = self.begin(client).await?;
+        let row = transaction
+            .query_typed_opt(
+                "SELECT FROM zk.leases WHERE id = $1 AND state = 'revoking' FOR UPDATE",
+                &[(&lease.id, Type::UUID)],
+            )
+            .await?;
+        if row.is_none() {
+            return Ok(()); // somebody else finished it
         }
+        let transaction = self.remove(transaction, &lease.login).await?;
         let now = self.now();
-        let mut transaction = self.begin(client).await?;
+        let entry = Entry::new(&self.solution, now, Action::Revoke).of(lease);
+        let update = roles::set_revoked(lease.id, now) + &audit::recording(&[entry])?;
+        transaction.batch_execute(&update).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// Ends the sessions of a closed login, if it is there.
+    pub(super) async fn empty(&self, client: &mut Client, login: &str) -> Result<(), Error> {
+        if !exists(&self.begin(client).await?, login).await? {
+            return Ok(());
+        }
+        let ended = self.end_sessions(client, login).await;
+        match ended {
+            // Somebody else may have removed it meanwhile, and with it its sessions.
+            Err(_) if !exists(&self.begin(client).await?, login).await? => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Removes a closed login and what it left behind, if it is there.
+    pub(super) async fn remove<'t>(
+        &self,
+        mut transaction: Transaction<'t>,
+        login: &str,
+    ) -> Result<Transaction<'t>, Error> {
         if exists(&transaction, login).await? {
             // Whoever was logging in while the login was closed shows by now.
             sessions::none_left(&mut transaction, login).await?;
             estate::settle(&transaction, &self.solution, login).await?;
             roles::remove(&transaction, login).await?;
         }
-        transaction
-            .execute("UPDATE zk.leases SET state = 'revoked', revoked_at = $2 WHERE id = $1", &[&id, &now])
-            .await?;
-        Ok(transaction.commit().await?)
+        Ok(transaction)
     }
 }
 
-async fn exists(transaction: &Transaction<'_>, login: &str) -> Result<bool, Error> {
+pub(super) async fn exists(transaction: &Transaction<'_>, login: &str) -> Result<bool, Error> {
     let row = transaction
-        .query_one(
+        .query_typed_one(
             "SELECT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = $1::text::name)",
-            &[&login],
+            &[(&login, Type::TEXT)],
         )
         .await?;
     Ok(row.try_get(0)?)

@@ -1,11 +1,16 @@
 //! The SQL of a login's life. SECURITY: every identifier and literal passes through the escaping of postgres-protocol.
 
+use std::time::SystemTime;
+
 use postgres_protocol::escape::{escape_identifier, escape_literal};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use tokio_postgres::Transaction;
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::error::Error;
+use crate::clock::utc;
+use crate::credential::Lease;
+use crate::error::{Error, ErrorKind};
 use crate::manifest::Service;
 
 /// A new login's name: unique by its random end, readable by the rest.
@@ -18,7 +23,12 @@ pub(super) fn login_name(solution: &str, service: &str, generation: i32) -> Resu
 
 /// How the name of every login of this generation begins.
 pub(super) fn login_prefix(solution: &str, service: &str, generation: i32) -> String {
-    format!("zk_{solution}_{service}_{generation}_")
+    format!("{}{service}_{generation}_", solution_prefix(solution))
+}
+
+/// How the name of every login of the solution begins. Those of others may begin so too.
+pub(super) fn solution_prefix(solution: &str) -> String {
+    format!("zk_{solution}_")
 }
 
 /// 256 random bits.
@@ -28,40 +38,86 @@ pub(super) fn new_password() -> Result<SecretString, Error> {
     Ok(SecretString::from(data_encoding::BASE64URL_NOPAD.encode(bytes.as_ref())))
 }
 
-/// Creates the login. The password itself stays here: the server is given its SCRAM-SHA-256 verifier (RFC 5802, 7677).
-pub(super) async fn create(
-    transaction: &Transaction<'_>,
-    login: &str,
-    password: &SecretString,
-    service: &Service,
-    valid_until: &str,
-) -> Result<(), Error> {
-    let role = escape_identifier(login);
-    let verifier =
-        Zeroizing::new(postgres_protocol::password::scram_sha_256(password.expose_secret().as_bytes()));
-    let statement = Zeroizing::new(format!(
-        "CREATE ROLE {role} LOGIN NOINHERIT CONNECTION LIMIT {} PASSWORD {} VALID UNTIL {}",
-        service.connections,
-        escape_literal(&verifier),
-        escape_literal(valid_until),
-    ));
-    transaction.batch_execute(&statement).await?;
-    let mut rest = format!("ALTER ROLE {role} SET statement_timeout = {};", service.statement_timeout_ms);
-    for group in &service.roles {
-        rest.push_str(&format!("GRANT {} TO {role};", escape_identifier(group)));
-    }
-    transaction.batch_execute(&rest).await?;
-    Ok(())
+/// A login and its lease, about to be created.
+pub(super) struct Draft {
+    pub(super) lease: Lease,
+    pub(super) password: SecretString,
+    /// What the server is given in place of the password.
+    pub(super) verifier: Zeroizing<String>,
 }
 
-/// Moves the second fence, which is in the database itself.
-pub(super) async fn set_valid_until(
-    transaction: &Transaction<'_>,
-    login: &str,
-    until: &str,
-) -> Result<(), Error> {
-    let statement = format!("ALTER ROLE {} VALID UNTIL {}", escape_identifier(login), escape_literal(until));
-    Ok(transaction.batch_execute(&statement).await?)
+/// The statements that create a login and its lease.
+///
+/// The password itself stays here: the server is given its SCRAM-SHA-256 verifier.
+pub(super) fn creation(
+    solution: &str,
+    service: &Service,
+    draft: &Draft,
+    database: u32,
+) -> Result<Zeroizing<String>, Error> {
+    let Draft { lease, password: _, verifier } = draft;
+    let role = escape_identifier(&lease.login);
+    let declared = serde_json::to_string(service)
+        .map_err(|e| Error::new(ErrorKind::Invalid, "the service cannot be written").because(e))?;
+    let groups: Vec<String> = service.roles.iter().map(|group| escape_identifier(group)).collect();
+    let times = [lease.issued_at, lease.expires_at, lease.max_expires_at].map(|at| escape_literal(&utc(at)));
+    let [issued, expires, max] = times;
+    Ok(Zeroizing::new(format!(
+        "CREATE ROLE {role} LOGIN NOINHERIT CONNECTION LIMIT {} PASSWORD {} VALID UNTIL {expires};
+         ALTER ROLE {role} SET statement_timeout = {};
+         GRANT {} TO {role};
+         COMMENT ON ROLE {role} IS {};
+         INSERT INTO zk.leases (id, solution, service, generation, login, lifetime_seconds, declared, state,
+                                issued_at, expires_at, max_expires_at)
+         VALUES ({}, {}, {}, {}, {}, {}, {}, 'active', {issued}, {expires}, {max});",
+        service.connections,
+        escape_literal(verifier),
+        service.statement_timeout_ms,
+        groups.join(", "),
+        escape_literal(&mark(solution, lease.id, database)),
+        literal(lease.id),
+        escape_literal(solution),
+        escape_literal(&lease.service),
+        lease.generation,
+        escape_literal(&lease.login),
+        service.lifetime_seconds,
+        escape_literal(&declared),
+    )))
+}
+
+/// The comment on a login: whose it is. Roles belong to the whole server, and leases to one database of it; only who may
+/// create roles may change a comment on one.
+fn mark(solution: &str, lease: Uuid, database: u32) -> String {
+    format!("{}{lease}", mark_prefix(solution, database))
+}
+
+/// How the comment on every login of the solution that was issued from this database begins.
+pub(super) fn mark_prefix(solution: &str, database: u32) -> String {
+    format!("login of {solution}, issued by zk-creds in database {database}, lease ")
+}
+
+/// The statement that moves the second fence, which is in the database itself.
+pub(super) fn valid_until(login: &str, until: SystemTime) -> String {
+    format!("ALTER ROLE {} VALID UNTIL {};", escape_identifier(login), escape_literal(&utc(until)))
+}
+
+/// The statements that bring a lease's end forward, in both fences.
+pub(super) fn end_at(lease: &Lease, ends: SystemTime) -> String {
+    let at = escape_literal(&utc(ends));
+    let id = literal(lease.id);
+    let update = format!("UPDATE zk.leases SET expires_at = {at}, max_expires_at = {at} WHERE id = {id};");
+    update + &valid_until(&lease.login, ends)
+}
+
+/// The statement that says that a lease is over.
+pub(super) fn set_revoked(lease: Uuid, at: SystemTime) -> String {
+    let (id, at) = (literal(lease), escape_literal(&utc(at)));
+    format!("UPDATE zk.leases SET state = 'revoked', revoked_at = {at} WHERE id = {id};")
+}
+
+/// An identifier of a lease as SQL.
+pub(super) fn literal(lease: Uuid) -> String {
+    escape_literal(&lease.to_string())
 }
 
 /// Closes the door: no new login with the old password, nothing to become. Makes the issuer a member of the login, so

@@ -1,19 +1,60 @@
 //! How every transaction of the issuer begins.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio_postgres::{Client, IsolationLevel, Transaction};
 
 use super::issuer::Issuer;
-use super::leases;
-use crate::error::Error;
+use super::tables;
+use crate::error::{Error, ErrorKind};
+
+/// What a transaction learns of its server and of itself when it begins.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Server {
+    pub(super) major: i32,
+    /// Whether the connected role may create roles.
+    pub(super) may_create_roles: bool,
+    /// The server's own time, which it compares `VALID UNTIL` with.
+    pub(super) now: SystemTime,
+}
 
 impl Issuer {
-    /// Begins a transaction in which names mean what PostgreSQL means by them and the leases are known to be ours.
+    /// Begins a transaction in which names mean what PostgreSQL means by them and the tables are known to be ours.
     pub(super) async fn begin<'a>(&self, client: &'a mut Client) -> Result<Transaction<'a>, Error> {
         let transaction = begin(client, self.config.lock_timeout).await?;
-        leases::verify(&transaction).await?;
+        tables::verify(&transaction).await?;
         Ok(transaction)
+    }
+
+    /// The same, for what creates logins: issuers wait for each other, and both clocks must agree.
+    pub(super) async fn begin_to_issue<'a>(
+        &self,
+        client: &'a mut Client,
+    ) -> Result<(Transaction<'a>, Server), Error> {
+        let transaction = begin(client, self.config.lock_timeout).await?;
+        let server = tables::verify(&transaction).await?;
+        tables::lock(&transaction).await?;
+        if !server.may_create_roles {
+            let message = "the connected role may not create roles; as a superuser, ALTER ROLE … CREATEROLE";
+            return Err(Error::new(ErrorKind::Denied, message));
+        }
+        self.check_clock(&server)?;
+        Ok((transaction, server))
+    }
+
+    /// SECURITY: the server ends logins by its own clock, so a lease is only as short as both clocks are equal.
+    pub(super) fn check_clock(&self, server: &Server) -> Result<(), Error> {
+        let ours = self.config.clock.now();
+        let apart = ours.duration_since(server.now).unwrap_or_else(|e| e.duration());
+        if apart <= self.config.max_clock_skew {
+            return Ok(());
+        }
+        let message = format!(
+            "the issuer's clock and the database server's are {} seconds apart, which is more than {}: correct them",
+            apart.as_secs(),
+            self.config.max_clock_skew.as_secs()
+        );
+        Err(Error::new(ErrorKind::Blocked, message))
     }
 }
 

@@ -13,12 +13,16 @@ use zk_creds::{Clock, Credential, Error, ErrorKind, Manifest, SystemClock};
 pub(crate) struct StoppedClock(Mutex<SystemTime>);
 
 impl StoppedClock {
-    fn at_present() -> Arc<Self> {
+    pub(crate) fn at_present() -> Arc<Self> {
         Arc::new(Self(Mutex::new(SystemClock::default().now())))
     }
 
     pub(crate) fn advance(&self, by: Duration) {
         *self.0.lock().unwrap() += by;
+    }
+
+    pub(crate) fn turn_back(&self, by: Duration) {
+        *self.0.lock().unwrap() -= by;
     }
 }
 
@@ -27,6 +31,9 @@ impl Clock for StoppedClock {
         *self.0.lock().unwrap()
     }
 }
+
+/// Shorter than the lifetimes below.
+pub(crate) const HANDOVER: Duration = Duration::from_secs(30);
 
 /// The database, two services and one role for both to act as, which may read the table `stock`.
 pub(crate) struct Shop {
@@ -82,6 +89,9 @@ impl Shop {
         let mut config = IssuerConfig::default();
         config.clock = clock.clone();
         config.lock_timeout = Duration::from_millis(200);
+        // Tests move this clock, and not the server's.
+        config.max_clock_skew = Duration::MAX;
+        config.handover = HANDOVER;
         let issuer = Issuer::new(&manifest, config).unwrap();
         Self { database, admin, issuer, manifest, clock, role }
     }
@@ -107,6 +117,18 @@ impl Shop {
         let reaped = self.issuer.reap(&mut self.admin).await.unwrap();
         assert!(reaped.failed.is_empty(), "{:?}", reaped.failed);
         reaped.ended.into_iter().map(|lease| lease.login).collect()
+    }
+
+    /// Another connection of the issuer, through a proxy.
+    pub(crate) async fn admin_through(&self, port: u16) -> Client {
+        let name: String = self.admin.query_one("SELECT current_user::text", &[]).await.unwrap().get(0);
+        let mut config = tokio_postgres::Config::new();
+        config.host("localhost").hostaddr([127, 0, 0, 1].into()).port(port);
+        config.user(name).password("admin").dbname(self.database.name());
+        config.ssl_mode(tokio_postgres::config::SslMode::Require);
+        let (client, connection) = config.connect(self.database.tls()).await.unwrap();
+        tokio::spawn(connection);
+        client
     }
 
     pub(crate) fn endpoint(&self) -> Endpoint {

@@ -7,6 +7,8 @@ CREATE TABLE IF NOT EXISTS zk.leases (
     generation       integer NOT NULL,
     login            name NOT NULL UNIQUE,
     lifetime_seconds double precision NOT NULL,
+    -- The service as the manifest declared it when this was issued, so that a later deployment sees what changed.
+    declared         text NOT NULL,
     -- active: may log in. revoking: can no longer log in, its sessions may still be ending. revoked: gone.
     state            text NOT NULL CHECK (state IN ('active', 'revoking', 'revoked')),
     issued_at        timestamptz NOT NULL,
@@ -16,4 +18,14 @@ CREATE TABLE IF NOT EXISTS zk.leases (
     UNIQUE (solution, service, generation)
 );
 
-REVOKE ALL ON zk.leases FROM PUBLIC;
+CREATE INDEX IF NOT EXISTS leases_not_revoked ON zk.leases (solution, service) WHERE state <> 'revoked';
+
+-- Rows are added and never changed: each hash covers the one before, so that a change anywhere shows.
+CREATE TABLE IF NOT EXISTS zk.audit (
+    seq         bigint PRIMARY KEY,
+    recorded_by text NOT NULL,
+    entry       text NOT NULL,
+    hash        bytea NOT NULL
+);
+
+REVOKE ALL ON zk.leases, zk.audit FROM PUBLIC;
