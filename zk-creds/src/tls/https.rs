@@ -18,7 +18,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_rustls::TlsAcceptor;
 
 use super::lingering::Lingering;
@@ -37,7 +37,8 @@ pub struct ServerOptions {
     /// How long a handshake may take. Default: 10 seconds.
     pub handshake_timeout: Duration,
     /// When a connection is asked to end, once its requests are answered, so that every peer is verified again from time
-    /// to time. Default: 10 minutes.
+    /// to time. A client whose next request crosses with that sends it again, as to any server (RFC 9113, section 8.7).
+    /// Default: 10 minutes.
     pub max_age: Duration,
     /// How long open requests may take once the server is told to stop. Default: 30 seconds.
     pub drain: Duration,
@@ -133,7 +134,10 @@ async fn connection<S, B>(
     let Ok(Ok(stream)) = handshake.await else { return };
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let peer = certificate.and_then(peer_identity).map(Peer);
+    let first = Arc::new(Notify::new());
+    let asked = Arc::clone(&first);
     let service = service_fn(move |mut request: Request<Incoming>| {
+        asked.notify_one();
         if let Some(peer) = &peer {
             request.extensions_mut().insert(peer.clone());
         }
@@ -148,10 +152,17 @@ async fn connection<S, B>(
     builder.http1().timer(TokioTimer::new());
     let mut connection =
         std::pin::pin!(builder.serve_connection(TokioIo::new(Lingering::new(stream)), service));
+    let over = async {
+        tokio::select! {
+            () = tokio::time::sleep(options.max_age) => {}
+            _ = stopped.wait_for(|stopped| *stopped) => {}
+        }
+        // Before its first request, a connection cannot say that it is ending, only end.
+        drop(tokio::time::timeout(options.handshake_timeout, first.notified()).await);
+    };
     tokio::select! {
         ended = &mut connection => return drop(ended),
-        () = tokio::time::sleep(options.max_age) => {}
-        _ = stopped.wait_for(|stopped| *stopped) => {}
+        () = over => {}
     }
     connection.as_mut().graceful_shutdown();
     drop(connection.await);
