@@ -114,7 +114,8 @@ fn decide(document: &Document, policy: &Policy) -> Result<(), Box<dyn Error>> {
     let guard = policy.guard("public", "customers").ok_or("no such table")?;
     let row = [Value::Int8(1), Value::Int8(3), Value::Text("omar")];
     let decision = guard.decide(&session, Command::Update, &row);
-    assert_eq!(decision.to_string(), "refused: no rule admits the row to update");
+    let why = "refused: no rule admits the row to update; it is not certain that `owner = claim.user`";
+    assert_eq!(decision.to_string(), why);
     let filter = guard.filter(&session, Command::Select);
     assert_eq!(filter.sql, r#"(("tenant" = $1::text::int8) AND ("owner" = $2::text::text))"#);
     Ok(())
