@@ -1,12 +1,15 @@
 //! How fast is a long stream sealed and opened, on one thread, beside the cipher alone on the same chunks?
 
 use std::{
-    io::{Read, Write, sink},
+    io::{Read, Write, pipe, repeat, sink},
+    num::NonZeroUsize,
     sync::Arc,
+    thread,
+    time::Instant,
 };
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use benches::{Table, print_scaling};
+use benches::Table;
 use zk_crypto::{
     Context, Encryptor, EncryptorConfig, MemoryKeyStore, Scope, Sealer,
     stream::{StreamHeader, StreamOpener},
@@ -19,6 +22,8 @@ const CHUNK: usize = 16 << 10;
 fn main() {
     println!("ciphers of zk-crypto: {}", if cfg!(feature = "aws-lc") { "AWS-LC" } else { "Rust" });
     let ours = Ours::new();
+    // First, because the system tells the most memory that the process ever had.
+    little_memory(&ours);
     let text = vec![5; LEN];
     let sealed = ours.seal(&text);
 
@@ -47,15 +52,59 @@ fn main() {
     table.row("zk-crypto, StreamAt::read_at", || at.read_at(&mut part, LEN as u64 / 2).unwrap());
     table.print();
 
-    let one = &text[..1 << 20];
-    print_scaling(
-        "Two streams of 1 MiB at once",
-        &[("zk-crypto, StreamWriter to nowhere", &|| {
-            let mut writer = ours.sealer.stream(&ours.context).unwrap().writer(sink());
-            writer.write_all(one).unwrap();
-            writer.finish().unwrap();
-        })],
-    );
+    whole_streams(&ours);
+}
+
+/// Sealing and opening a long stream as a whole, on one thread and on two.
+fn whole_streams(ours: &Ours) {
+    const LONG: usize = 64 << 20;
+    let text = vec![5; LONG];
+    let mut sealed = Vec::with_capacity(LONG + LONG / 512);
+    ours.sealer.stream(&ours.context).unwrap().copy(text.as_slice(), &mut sealed, threads(1)).unwrap();
+    let body = &sealed[StreamHeader::LEN..];
+    let mut table = Table::new("A whole stream of 64 MiB", LONG);
+    for count in [1, 2] {
+        table.row(format!("seal, threads: {count}"), || {
+            ours.sealer.stream(&ours.context).unwrap().copy(text.as_slice(), sink(), threads(count)).unwrap()
+        });
+    }
+    for count in [1, 2] {
+        let sealed = &sealed;
+        table.row(format!("open, threads: {count}"), move || {
+            ours.opener(sealed).copy(body, sink(), threads(count)).unwrap()
+        });
+    }
+    table.print();
+}
+
+/// Seals and opens 10 GiB through a pipe, and fails when the process ever had more than 64 MiB.
+fn little_memory(ours: &Ours) {
+    const LONG: u64 = 10 << 30;
+    let (mut sealed, pipe) = pipe().unwrap();
+    let sealer = ours.sealer.stream(&ours.context).unwrap();
+    let start = Instant::now();
+    let sealing = thread::spawn(move || sealer.copy(repeat(7).take(LONG), pipe, threads(1)).unwrap());
+    let header = StreamHeader::read_from(&mut sealed).unwrap();
+    let opener =
+        ours.runtime.block_on(ours.encryptor.stream_opener(&ours.scope, &ours.context, &header)).unwrap();
+    assert_eq!(opener.copy(sealed, sink(), threads(1)).unwrap(), LONG);
+    assert_eq!(sealing.join().unwrap(), LONG);
+    let (seconds, peak) = (start.elapsed().as_secs_f64(), peak_memory());
+    let speed = LONG as f64 / seconds / 1e9;
+    println!("\n### 10 GiB sealed, through a pipe, and opened\n");
+    println!("{seconds:.1} s, {speed:.2} GB/s, at most {} MiB resident", peak >> 20);
+    assert!(peak <= 64 << 20, "more than 64 MiB");
+}
+
+/// What the process had resident at most, in bytes; 0 where the system does not tell.
+fn peak_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("0 kB");
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() << 10
+}
+
+fn threads(count: usize) -> NonZeroUsize {
+    NonZeroUsize::new(count).unwrap()
 }
 
 /// What the cipher alone costs: each chunk copied to a buffer and sealed there.

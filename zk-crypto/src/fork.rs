@@ -17,6 +17,15 @@ impl Process {
         })
     }
 
+    /// Fails in a forked child.
+    pub(crate) fn must_be_current(&self) -> Result<(), Error> {
+        if self.is_current() {
+            return Ok(());
+        }
+        let text = "a stream is sealed in the process that began it; this is a forked child";
+        Err(Error::new(ErrorKind::Conflict, text))
+    }
+
     /// Tells whether the process that calls is this one.
     #[inline]
     pub(crate) fn is_current(&self) -> bool {

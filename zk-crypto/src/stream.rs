@@ -27,11 +27,13 @@
 //!
 //! A stream is bound to its scope and context as a value is. The reader gives out each chunk of 16 KiB after it is
 //! authenticated, and the end of the stream is a chunk too: do not act on what was read before the reader said `Ok(0)`.
-//! [`StreamOpener::at`] reads any part of a file without what comes before it.
+//! [`StreamOpener::at`] reads any part of a file without what comes before it. [`StreamSealer::copy`] and
+//! [`StreamOpener::copy`] work on a whole stream with several threads.
 
 #[cfg(feature = "tokio")]
 mod asynchronous;
 mod chunks;
+mod parallel;
 mod random;
 mod read;
 mod write;

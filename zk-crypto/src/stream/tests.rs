@@ -164,6 +164,108 @@ proptest! {
     }
 }
 
+/// Two streams with one salt: what many threads write is what one writes.
+#[test]
+fn threads_change_no_byte() {
+    const BATCH: usize = 64 * CHUNK;
+    let chunks = || Chunks::derive(&[1; 32], &[2; SALT], b"").unwrap();
+    let key = key();
+    for len in [0, CHUNK, BATCH - 1, BATCH, 3 * BATCH + CHUNK + 7] {
+        let text = text(len);
+        let sealer = || {
+            let (chunks, commitment) = chunks();
+            let header = StreamHeader { key_id: key.id, salt: [2; SALT], commitment };
+            StreamSealer { header, chunks, process: Process::current().unwrap() }
+        };
+        let mut writer = sealer().writer(Vec::new());
+        writer.write_all(&text).unwrap();
+        let serial = writer.finish().unwrap();
+        for threads in [1, 3] {
+            let threads = threads.try_into().unwrap();
+            let mut sealed = Vec::new();
+            assert_eq!(sealer().copy(Dribble(&text), &mut sealed, threads).unwrap(), len as u64);
+            assert!(sealed == serial, "{len} bytes on {threads} threads");
+            let mut opened = Vec::new();
+            let opener = StreamOpener { chunks: chunks().0 };
+            let body = &sealed[StreamHeader::LEN..];
+            assert_eq!(opener.copy(Dribble(body), &mut opened, threads).unwrap(), len as u64);
+            assert!(opened == text);
+        }
+    }
+}
+
+/// Gives an odd number of bytes at a time.
+struct Dribble<'a>(&'a [u8]);
+
+impl Read for Dribble<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let most = out.len().min(77_777);
+        self.0.read(&mut out[..most])
+    }
+}
+
+#[test]
+fn threads_write_what_comes_before_a_change_and_no_more() {
+    let (key, context, text) = (key(), Context::purpose("test"), text(300 * CHUNK));
+    let sealed = seal(&key, &context, &text);
+    for at in [0, 63, 64, 300] {
+        let mut changed = sealed.clone();
+        changed[StreamHeader::LEN + at * SEALED_CHUNK] ^= 1;
+        for cut in [false, true] {
+            let end = if cut { StreamHeader::LEN + at * SEALED_CHUNK } else { changed.len() };
+            let mut opened = Vec::new();
+            let opener = opener(&key, &context, &sealed).unwrap();
+            let body = &changed[StreamHeader::LEN..end];
+            let error = opener.copy(body, &mut opened, 3.try_into().unwrap()).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+            assert!(opened == text[..at * CHUNK], "chunk {at}, cut: {cut}");
+        }
+    }
+}
+
+#[test]
+fn threads_end_when_reading_or_writing_fails() {
+    /// Fails, or panics, after so many bytes.
+    struct Bad(usize, bool);
+    impl Bad {
+        fn use_up(&mut self, len: usize) -> io::Result<usize> {
+            self.0 = self.0.checked_sub(len).ok_or_else(|| {
+                assert!(!self.1, "a panic on purpose");
+                io::Error::other("on purpose")
+            })?;
+            Ok(len)
+        }
+    }
+    impl Read for Bad {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            self.use_up(out.len().min(CHUNK))
+        }
+    }
+    impl Write for Bad {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.use_up(bytes.len().min(CHUNK))
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let (key, context, threads) = (key(), Context::purpose("test"), 3.try_into().unwrap());
+    let sealer = || StreamSealer::new(&key, &context).unwrap();
+    for panics in [false, true] {
+        let bad = || Bad(150 * CHUNK, panics);
+        let reading = std::panic::AssertUnwindSafe(|| sealer().copy(bad(), io::sink(), threads));
+        let writing = std::panic::AssertUnwindSafe(|| sealer().copy(io::repeat(1), bad(), threads));
+        for result in [std::panic::catch_unwind(reading), std::panic::catch_unwind(writing)] {
+            match result {
+                Ok(result) => {
+                    assert_eq!((panics, result.unwrap_err().to_string().as_str()), (false, "on purpose"))
+                }
+                Err(_) => assert!(panics),
+            }
+        }
+    }
+}
+
 #[test]
 fn chunks_stay_in_their_place() {
     let (key, context, text) = (key(), Context::purpose("test"), text(3 * CHUNK + 100));

@@ -11,7 +11,7 @@ use super::{
     StreamSealer,
     chunks::{CHUNK, Chunks, SEALED_CHUNK},
 };
-use crate::{Error, ErrorKind, fork::Process};
+use crate::{Error, fork::Process};
 
 /// Seals what is written to it: see [`StreamSealer::writer`](super::StreamSealer::writer).
 ///
@@ -141,12 +141,7 @@ impl Sealing {
 
     fn seal(&mut self, text: &[u8]) -> Result<(), Error> {
         // SECURITY: parent and child would go on under the same nonces.
-        if !self.process.is_current() {
-            return Err(Error::new(
-                ErrorKind::Conflict,
-                "a stream is sealed in the process that began it; this is a forked child",
-            ));
-        }
+        self.process.must_be_current()?;
         // INVARIANT: what was sealed before is written.
         self.sealed.clear();
         self.written = 0;
