@@ -1,25 +1,28 @@
 //! Data keys in memory: bounded, read without a lock, fetched once.
 
+mod flights;
+
 use std::{
     collections::HashMap,
     fmt,
     hash::{BuildHasherDefault, Hasher},
     ops::Deref,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
 
+use self::flights::Flights;
 use crate::{Error, KeyId, Scope, encryptor::EncryptorConfig, opened::OpenedKey, shard::Sharded};
 
 /// The keys one encryptor holds. Readers load a snapshot; writers replace it.
 pub(crate) struct Cache {
     snapshot: ArcSwap<Snapshot>,
-    flights: Mutex<HashMap<Wanted, Arc<async_lock::Mutex<()>>>>,
+    flights: Flights,
     /// How often keys were forgotten: a load that began before must not bring them back.
     forgotten: AtomicU64,
     max_entries: usize,
@@ -30,8 +33,8 @@ pub(crate) struct Cache {
 pub(crate) enum Wanted {
     /// The key that seals for a scope.
     Active(Scope),
-    /// The key that sealed a value.
-    Id(KeyId),
+    /// The key that sealed a value. With the scope, so that what one scope does not get says nothing to another.
+    Id(KeyId, Scope),
 }
 
 /// A key in the cache, with what is left of its bounds. Dropping the last reference wipes the key.
@@ -39,6 +42,8 @@ pub(crate) struct Entry {
     pub(crate) key: OpenedKey,
     /// When it may not be used any more.
     end: Duration,
+    /// Whether anybody used it since it was fetched.
+    used: AtomicBool,
     messages: Allowance,
     bytes: Allowance,
     portions: Sharded<Portion>,
@@ -74,12 +79,12 @@ struct Portion(AtomicU64);
 const BYTES: u32 = 40;
 
 impl Cache {
-    pub(crate) fn new(max_entries: usize) -> Self {
+    pub(crate) fn new(config: &EncryptorConfig) -> Self {
         Self {
             snapshot: ArcSwap::default(),
-            flights: Mutex::default(),
+            flights: Flights::new(config.max_entries, config.failure_age),
             forgotten: AtomicU64::new(0),
-            max_entries,
+            max_entries: config.max_entries,
         }
     }
 
@@ -88,28 +93,60 @@ impl Cache {
     where
         F: AsyncFnOnce() -> Result<Entry, Error>,
     {
-        if let Some(entry) = self.fresh(&wanted, now) {
-            return Ok(entry);
+        let found = || self.fresh(&wanted, now);
+        match found() {
+            Some(entry) => Ok(entry),
+            None => {
+                self.flights
+                    .board(&wanted, now, found, async || self.load_and_keep(&wanted, now, load).await)
+                    .await
+            }
         }
-        let flight = self.flight(&wanted);
-        let _alone = flight.lock().await;
-        // Whoever was first has fetched it for us.
-        if let Some(entry) = self.fresh(&wanted, now) {
-            return Ok(entry);
-        }
-        let before = self.forgotten.load(Ordering::SeqCst);
-        let loaded = load().await;
-        let result = loaded.map(|entry| self.keep(&wanted, Arc::new(entry), before, now));
-        self.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&wanted);
-        result
     }
 
-    /// Drops every key that `matches` holds for, and what is being fetched now.
+    /// Fetches a key that is here once more, and drops it when it may not be used any longer. While it fails for another
+    /// reason the key stays, until its age ends.
+    pub(crate) async fn refresh<F>(&self, wanted: &Wanted, now: Duration, load: F) -> Result<(), Error>
+    where
+        F: AsyncFnOnce() -> Result<Entry, Error>,
+    {
+        let result = self.load_and_keep(wanted, now, load).await;
+        if let Err(error) = &result
+            && !error.is_transient()
+        {
+            self.forget(|other, _| other == wanted);
+        }
+        result.map(drop)
+    }
+
+    /// What was used and ends before `end`: active keys first, because fetching one also refreshes its id. What ended already
+    /// is wiped.
+    pub(crate) fn ending(&self, now: Duration, end: Duration) -> Vec<Wanted> {
+        self.retain(|_, entry| entry.is_young(now));
+        let snapshot = self.snapshot.load();
+        let ending = |entry: &Entry| entry.end <= end && entry.used.load(Ordering::Relaxed);
+        let active = snapshot.active.iter().filter(|(_, (_, entry))| ending(entry));
+        let active: Vec<_> =
+            active.map(|(scope, (_, entry))| (Wanted::Active(scope.clone()), entry.key.id)).collect();
+        let ids = snapshot
+            .by_id
+            .iter()
+            .filter(|(id, (_, entry))| ending(entry) && !active.iter().any(|(_, active)| active == *id));
+        let ids: Vec<_> = ids.map(|(id, (_, entry))| Wanted::Id(*id, entry.key.scope.clone())).collect();
+        active.into_iter().map(|(wanted, _)| wanted).chain(ids).collect()
+    }
+
+    /// Drops every key that `matches` holds for, and what is being fetched now, and what was not found.
     pub(crate) fn forget(&self, matches: impl Fn(&Wanted, &OpenedKey) -> bool) {
         self.forgotten.fetch_add(1, Ordering::SeqCst);
+        self.retain(|wanted, entry| !matches(wanted, &entry.key));
+        self.flights.forget_failures();
+    }
+
+    fn retain(&self, keep: impl Fn(&Wanted, &Entry) -> bool) {
         self.snapshot.rcu(|snapshot| {
             let mut next = Snapshot::clone(snapshot);
-            next.retain(|wanted, entry| !matches(wanted, &entry.key));
+            next.retain(&keep);
             next
         });
     }
@@ -124,14 +161,17 @@ impl Cache {
         let snapshot = self.snapshot.load();
         let entry = match wanted {
             Wanted::Active(scope) => snapshot.active(scope).filter(|entry| entry.is_fresh(now)),
-            Wanted::Id(id) => snapshot.by_id(*id, now),
+            Wanted::Id(id, _) => snapshot.by_id(*id, now),
         };
         entry.map(Arc::clone)
     }
 
-    fn flight(&self, wanted: &Wanted) -> Arc<async_lock::Mutex<()>> {
-        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(flights.entry(wanted.clone()).or_default())
+    async fn load_and_keep<F>(&self, wanted: &Wanted, now: Duration, load: F) -> Result<Arc<Entry>, Error>
+    where
+        F: AsyncFnOnce() -> Result<Entry, Error>,
+    {
+        let before = self.forgotten.load(Ordering::SeqCst);
+        load().await.map(|entry| self.keep(wanted, Arc::new(entry), before, now))
     }
 
     fn keep(&self, wanted: &Wanted, entry: Arc<Entry>, before: u64, now: Duration) -> Arc<Entry> {
@@ -143,7 +183,7 @@ impl Cache {
             // forget between the check and the swap makes the swap run again.
             if self.forgotten.load(Ordering::SeqCst) == before {
                 if let Wanted::Active(_) = wanted {
-                    next.add(Wanted::Id(entry.key.id), &entry);
+                    next.add(Wanted::Id(entry.key.id, entry.key.scope.clone()), &entry);
                 }
                 next.add(wanted.clone(), &entry);
                 next.shrink(self.max_entries);
@@ -156,7 +196,8 @@ impl Cache {
 
 impl fmt::Debug for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Cache({} entries)", self.snapshot.load().len())
+        let (entries, failures) = (self.snapshot.load().len(), self.flights.failures());
+        write!(f, "Cache({entries} entries, {failures} failures)")
     }
 }
 
@@ -170,7 +211,7 @@ impl Snapshot {
     /// A key that opens.
     #[inline]
     pub(crate) fn by_id(&self, id: KeyId, now: Duration) -> Option<&Arc<Entry>> {
-        self.by_id.get(&id).map(|(_, entry)| entry).filter(|entry| entry.is_young(now))
+        self.by_id.get(&id).map(|(_, entry)| entry).filter(|entry| entry.is_young(now) && entry.is_used())
     }
 
     fn len(&self) -> usize {
@@ -179,7 +220,7 @@ impl Snapshot {
 
     fn retain(&mut self, keep: impl Fn(&Wanted, &Entry) -> bool) {
         self.active.retain(|scope, (_, entry)| keep(&Wanted::Active(scope.clone()), entry));
-        self.by_id.retain(|id, (_, entry)| keep(&Wanted::Id(*id), entry));
+        self.by_id.retain(|id, (_, entry)| keep(&Wanted::Id(*id, entry.key.scope.clone()), entry));
     }
 
     fn add(&mut self, wanted: Wanted, entry: &Arc<Entry>) {
@@ -187,7 +228,7 @@ impl Snapshot {
         let slot = (self.added, Arc::clone(entry));
         match wanted {
             Wanted::Active(scope) => drop(self.active.insert(scope, slot)),
-            Wanted::Id(id) => drop(self.by_id.insert(id, slot)),
+            Wanted::Id(id, _) => drop(self.by_id.insert(id, slot)),
         }
     }
 
@@ -209,6 +250,7 @@ impl Entry {
         Self {
             key,
             end: loaded.saturating_add(config.max_age),
+            used: AtomicBool::new(false),
             messages: Allowance::new(config.max_messages),
             bytes: Allowance::new(config.max_bytes),
             portions: Sharded::default(),
@@ -219,7 +261,7 @@ impl Entry {
     #[inline]
     pub(crate) fn take(&self, len: usize, now: Duration) -> bool {
         let len = len as u64;
-        self.is_young(now) && (self.portions.local().take(len) || self.take_portion(len))
+        self.is_young(now) && self.is_used() && (self.portions.local().take(len) || self.take_portion(len))
     }
 
     #[cold]
@@ -248,6 +290,15 @@ impl Entry {
 
     fn is_fresh(&self, now: Duration) -> bool {
         self.is_young(now) && self.messages.is_left() && self.bytes.is_left()
+    }
+
+    /// Notes that it is; written once, so that threads do not wait for each other.
+    #[inline]
+    fn is_used(&self) -> bool {
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+        true
     }
 
     fn is_young(&self, now: Duration) -> bool {

@@ -3,7 +3,7 @@
 mod config;
 mod keys;
 
-use std::sync::Arc;
+use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use zk_kms::Kms;
 
@@ -40,7 +40,7 @@ impl Encryptor {
     /// [`ErrorKind::Corrupt`] when the ciphers of this build fail the check.
     pub fn new(kms: Arc<dyn Kms>, store: Arc<dyn KeyStore>, config: EncryptorConfig) -> Result<Self, Error> {
         suite::known_answers()?;
-        let cache = Cache::new(config.max_entries);
+        let cache = Cache::new(&config);
         Ok(Self { kms, store, config, cache })
     }
 
@@ -72,8 +72,8 @@ impl Encryptor {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Open`] when it does not open, for whatever reason; [`ErrorKind::Disabled`] or
-    /// [`ErrorKind::Destroyed`] when its key is; [`ErrorKind::Unavailable`] when the key is not cached and the KMS or the
+    /// [`ErrorKind::Open`] when it does not open, for whatever reason; [`ErrorKind::Disabled`] when its key is, or is below
+    /// the minimum generation; [`ErrorKind::Destroyed`] when its key is; [`ErrorKind::Unavailable`] when the key is not cached and the KMS or the
     /// store is away.
     pub async fn open(&self, scope: &Scope, context: &Context, sealed: &Sealed) -> Result<Plaintext, Error> {
         let now = self.config.clock.elapsed();
@@ -108,7 +108,7 @@ impl Encryptor {
         Ok(sealed)
     }
 
-    /// Opens many values of one scope, in their order; each distinct key is fetched at most once.
+    /// Opens many values of one scope, in their order; each distinct key is fetched at most once, all at the same time.
     ///
     /// # Errors
     ///
@@ -118,20 +118,55 @@ impl Encryptor {
         scope: &Scope,
         values: &[(Context, Sealed)],
     ) -> Result<Vec<Plaintext>, Error> {
-        let mut entries: std::collections::HashMap<KeyId, Arc<Entry>> = std::collections::HashMap::new();
-        let mut opened = Vec::with_capacity(values.len());
-        for (context, sealed) in values {
-            let entry = match entries.get(&sealed.key_id()) {
-                Some(entry) => Arc::clone(entry),
-                None => {
-                    let entry = self.opener(scope, sealed.key_id()).await?;
-                    entries.insert(sealed.key_id(), Arc::clone(&entry));
-                    entry
-                }
-            };
-            opened.push(open(&entry.key, scope, context, sealed)?);
+        let mut ids: Vec<KeyId> = values.iter().map(|(_, sealed)| sealed.key_id()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let fetched = all(ids.iter().map(|id| self.opener(scope, *id))).await;
+        let mut entries = HashMap::new();
+        for (id, entry) in ids.into_iter().zip(fetched) {
+            entries.insert(id, entry?);
         }
-        Ok(opened)
+        let open_one = |(context, sealed): &(Context, Sealed)| {
+            let entry = entries.get(&sealed.key_id()).ok_or_else(Error::open)?;
+            open(&entry.key, scope, context, sealed)
+        };
+        values.iter().map(open_one).collect()
+    }
+
+    /// Fetches the keys again that were used and whose age in the cache ends within `ahead`, so that nobody has to wait for
+    /// the KMS when it does. Call it from a timer. Returns how many there were.
+    ///
+    /// Keys that nobody used meanwhile are left to end, and keys that another process has disabled, destroyed or replaced are
+    /// noticed here.
+    ///
+    /// ```
+    /// # use std::{sync::Arc, time::Duration};
+    /// # use zk_crypto::{Encryptor, EncryptorConfig, MemoryKeyStore};
+    /// # async fn f(encryptor: Arc<Encryptor>) {
+    /// // Keys live for 5 minutes: look every 20 seconds for those that have less than one left.
+    /// loop {
+    ///     tokio::time::sleep(Duration::from_secs(20)).await;
+    ///     if let Err(error) = encryptor.refresh(Duration::from_secs(60)).await {
+    ///         eprintln!("keys are not refreshed: {error}");
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The first failure, after all keys were tried. Keys that the KMS or the store could not give serve until their age ends.
+    pub async fn refresh(&self, ahead: Duration) -> Result<usize, Error> {
+        let now = self.config.clock.elapsed();
+        let ending = self.cache.ending(now, now.saturating_add(ahead));
+        let done = all(ending.iter().map(|wanted| {
+            self.cache.refresh(wanted, now, async || match wanted {
+                Wanted::Active(scope) => self.load_active(scope).await,
+                Wanted::Id(id, scope) => self.load(*id, scope).await,
+            })
+        }))
+        .await;
+        done.into_iter().collect::<Result<Vec<()>, Error>>().map(|done| done.len())
     }
 
     /// Returns a sealer that does not wait, for hot loops.
@@ -140,35 +175,34 @@ impl Encryptor {
     ///
     /// As [`Encryptor::seal`].
     pub async fn sealer(&self, scope: &Scope) -> Result<Sealer, Error> {
-        let wanted = Wanted::Active(scope.clone());
-        let entry = self
-            .cache
-            .fetch(wanted, self.config.clock.elapsed(), async || {
-                let record = self.store.active(scope).await?.ok_or_else(|| no_key(scope))?;
-                // SECURITY: checked before it is cached; nobody asks again afterwards.
-                if record.scope != *scope {
-                    let text = format!("the key store gave `{scope}` another scope's key");
-                    return Err(Error::new(ErrorKind::Corrupt, text));
-                }
-                self.unwrap(&record).await
-            })
-            .await?;
+        let (wanted, now) = (Wanted::Active(scope.clone()), self.config.clock.elapsed());
+        let entry = self.cache.fetch(wanted, now, async || self.load_active(scope).await).await?;
         Ok(Sealer::new(entry, self.config.suite, Arc::clone(&self.config.clock)))
     }
 
     /// The key that an id names.
     pub(crate) async fn opener(&self, scope: &Scope, id: KeyId) -> Result<Arc<Entry>, Error> {
         let now = self.config.clock.elapsed();
-        self.cache
-            .fetch(Wanted::Id(id), now, async || {
-                // An id nobody knows is one more way of not opening: the bytes may come from anywhere.
-                let record = self.store.by_id(id).await?.ok_or_else(Error::open)?;
-                if record.scope != *scope {
-                    return Err(Error::open());
-                }
-                self.unwrap(&record).await
-            })
-            .await
+        self.cache.fetch(Wanted::Id(id, scope.clone()), now, async || self.load(id, scope).await).await
+    }
+
+    async fn load_active(&self, scope: &Scope) -> Result<Entry, Error> {
+        let record = self.store.active(scope).await?.ok_or_else(|| no_key(scope))?;
+        // SECURITY: checked before it is cached; nobody asks again afterwards.
+        if record.scope != *scope {
+            let text = format!("the key store gave `{scope}` another scope's key");
+            return Err(Error::new(ErrorKind::Corrupt, text));
+        }
+        self.unwrap(&record).await
+    }
+
+    async fn load(&self, id: KeyId, scope: &Scope) -> Result<Entry, Error> {
+        // An id nobody knows is one more way of not opening: the bytes may come from anywhere.
+        let record = self.store.by_id(id).await?.ok_or_else(Error::open)?;
+        if record.scope != *scope {
+            return Err(Error::open());
+        }
+        self.unwrap(&record).await
     }
 
     /// Unwraps a record's key and checks that it is the key the record names.
@@ -185,6 +219,10 @@ impl Encryptor {
                 ));
             }
         };
+        if record.generation < record.minimum {
+            let text = format!("data key {} is below the minimum generation of its scope", record.id);
+            return Err(Error::new(ErrorKind::Disabled, text));
+        }
         // Taken before the call, so that a slow KMS shortens the time in the cache instead of extending it.
         let loaded = self.config.clock.elapsed();
         let context = keys::wrapping_context(&record.scope, record.generation, record.id)?;
@@ -201,6 +239,22 @@ impl Encryptor {
         }
         Ok(Entry::new(key, loaded, &self.config))
     }
+}
+
+/// Waits for all of them at the same time.
+async fn all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut waiting: Vec<Pin<Box<F>>> = futures.map(Box::pin).collect();
+    let mut done: Vec<Option<F::Output>> = waiting.iter().map(|_| None).collect();
+    std::future::poll_fn(|cx| {
+        for (future, done) in waiting.iter_mut().zip(&mut done).filter(|(_, done)| done.is_none()) {
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                *done = Some(output);
+            }
+        }
+        if done.iter().all(Option::is_some) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    done.into_iter().flatten().collect()
 }
 
 fn no_key(scope: &Scope) -> Error {

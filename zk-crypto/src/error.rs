@@ -27,7 +27,7 @@ pub enum ErrorKind {
     Open,
     /// The scope has no key that may seal: create, rotate or enable one.
     NoKey,
-    /// The key is disabled: enable it to open values again.
+    /// The key is disabled, or below the minimum generation of its scope: enable it to open values again.
     Disabled,
     /// The key was destroyed, and with it everything it sealed.
     Destroyed,
@@ -72,6 +72,13 @@ impl Error {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         self.kind() == ErrorKind::Unavailable
+    }
+
+    /// The same failure for another caller.
+    pub(crate) fn again(&self) -> Self {
+        let Failure { kind, message, source } = &*self.0;
+        let source = source.as_ref().map(|source| source.to_string().into());
+        Self(Box::new(Failure { kind: *kind, message: message.clone(), source }))
     }
 
     /// SECURITY: the one failure of opening, the same for every cause.

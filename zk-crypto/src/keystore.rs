@@ -1,14 +1,19 @@
 //! Where wrapped data keys are kept.
 
+#[cfg(unix)]
+mod file;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod records;
 
 use std::{fmt, time::SystemTime};
 
 use async_trait::async_trait;
 use zk_kms::WrappedKey;
 
+#[cfg(unix)]
+pub use self::file::FileKeyStore;
 pub use self::memory::MemoryKeyStore;
 #[cfg(feature = "postgres")]
 pub(crate) use self::postgres::failed;
@@ -73,6 +78,15 @@ pub trait KeyStore: fmt::Debug + Send + Sync {
     ///
     /// [`ErrorKind::Conflict`] when there is no such key.
     async fn destroy(&self, id: KeyId) -> Result<(), Error>;
+
+    /// Moves the smallest generation of a scope that may open, which every record of the scope says from then on. It is 1
+    /// until it is moved.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Conflict`] when it is not `from`, or the scope has no active key of generation `to` or above;
+    /// [`ErrorKind::Invalid`] when `to` is 0.
+    async fn set_minimum(&self, scope: &Scope, from: u32, to: u32) -> Result<(), Error>;
 }
 
 /// What a key store knows about one data key. It is not secret.
@@ -91,6 +105,8 @@ pub struct KeyRecord {
     pub state: KeyState,
     /// When the key was made.
     pub created_at: SystemTime,
+    /// The smallest generation of the scope that may open. [`KeyStore::set_minimum`] moves it for the whole scope.
+    pub minimum: u32,
 }
 
 /// What a data key may do.
@@ -124,7 +140,15 @@ impl KeyRecord {
         wrapped: WrappedKey,
         created_at: SystemTime,
     ) -> Self {
-        Self { id, scope, generation, wrapped: Some(wrapped), state: KeyState::Active, created_at }
+        Self {
+            id,
+            scope,
+            generation,
+            wrapped: Some(wrapped),
+            state: KeyState::Active,
+            created_at,
+            minimum: 1,
+        }
     }
 }
 
@@ -161,6 +185,14 @@ fn check_new(record: &KeyRecord) -> Result<&WrappedKey, Error> {
 fn check_states(from: KeyState, to: KeyState) -> Result<(), Error> {
     if from == KeyState::Destroyed || to == KeyState::Destroyed {
         return Err(Error::invalid("a key is destroyed by `destroy`, and never comes back"));
+    }
+    Ok(())
+}
+
+/// What every store checks before it moves the minimum generation of a scope.
+fn check_minimum(to: u32) -> Result<(), Error> {
+    if to == 0 {
+        return Err(Error::invalid("generations are counted from 1"));
     }
     Ok(())
 }

@@ -102,6 +102,8 @@ pub use index::{
 };
 #[cfg(feature = "postgres")]
 pub use job::{AfterFailure, JobControl, JobStatus, Progress};
+#[cfg(unix)]
+pub use keystore::FileKeyStore;
 #[cfg(feature = "postgres")]
 pub use keystore::{Access, PostgresKeyStore};
 pub use keystore::{KeyRecord, KeyState, KeyStore, MemoryKeyStore};
@@ -115,7 +117,7 @@ pub use reindex::Reindex;
 #[cfg(feature = "postgres")]
 pub use reseal::Reseal;
 #[cfg(feature = "postgres")]
-pub use retire::retire_key;
+pub use retire::{retire_below, retire_key};
 pub use seal::Sealer;
 pub use sealed::{KeyId, MAX_PLAINTEXT, OVERHEAD, SUITE_BYTES, Sealed};
 pub use suite::Suite;

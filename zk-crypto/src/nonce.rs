@@ -111,7 +111,7 @@ mod tests {
         buffer.draw(&mut first).unwrap();
         let before = buffer.bytes;
         assert_eq!(before[..SUFFIX], first);
-        // What a child finds: the memory of its parent, made elsewhere. A real fork is in `tests/fork.rs`.
+        // What a child finds: the memory of its parent, made elsewhere. A real fork is in `tests/nonces.rs`.
         buffer.process = None;
         buffer.draw(&mut second).unwrap();
         assert!(!before.chunks(SUFFIX).any(|drawn| drawn == second));

@@ -1,4 +1,4 @@
-//! A key is destroyed only after a proof that it seals nothing.
+//! A key is given up only after a proof that it seals nothing.
 
 use tokio_postgres::Client;
 
@@ -53,6 +53,34 @@ pub async fn retire_key(
         return Err(error);
     }
     encryptor.destroy_key(id).await
+}
+
+/// Raises the minimum generation of a scope after counting that no row of these columns is under an older key.
+///
+/// Name every column that the scope seals, and use a session that sees every row. As with [`retire_key`], call it no earlier
+/// than [`EncryptorConfig::max_age`](crate::EncryptorConfig::max_age) after the rotation.
+///
+/// # Errors
+///
+/// [`ErrorKind::Conflict`] when rows are left under an older key, saying how many, and as [`Encryptor::raise_minimum`];
+/// [`ErrorKind::Invalid`] without a column, or with columns of several scopes.
+pub async fn retire_below(
+    client: &mut Client,
+    encryptor: &Encryptor,
+    generation: u32,
+    columns: &[&Reseal],
+) -> Result<(), Error> {
+    let Some(first) = columns.first() else {
+        return Err(Error::invalid("name every column that the scope seals; without one nothing is proved"));
+    };
+    if columns.iter().any(|column| column.scope() != first.scope()) {
+        return Err(Error::invalid("the columns must be of one scope"));
+    }
+    let keys = encryptor.keys(first.scope()).await?;
+    for key in keys.iter().filter(|key| key.generation < generation) {
+        refuse_if_left(key.id, count(client, key.id, columns).await?)?;
+    }
+    encryptor.raise_minimum(first.scope(), generation).await
 }
 
 async fn count(client: &mut Client, id: KeyId, columns: &[&Reseal]) -> Result<u64, Error> {

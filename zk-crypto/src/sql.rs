@@ -6,7 +6,7 @@ pub(crate) mod reindex;
 
 use postgres_protocol::escape::escape_identifier;
 
-/// The tables of this crate: schema, table, and the index that allows one active key for each scope.
+/// The tables of this crate: schema, tables, and the index that allows one active key for each scope.
 ///
 /// One string is one implicit transaction; the advisory lock makes two installations wait for each other, which
 /// `IF NOT EXISTS` alone does not.
@@ -26,7 +26,11 @@ CREATE TABLE IF NOT EXISTS zk.data_keys (
     CHECK ((state = 'destroyed') = (wrapped IS NULL))
 );
 CREATE UNIQUE INDEX IF NOT EXISTS data_keys_one_active ON zk.data_keys (scope) WHERE state = 'active';
-REVOKE ALL ON zk.data_keys FROM PUBLIC;
+CREATE TABLE IF NOT EXISTS zk.key_minimums (
+    scope       text        PRIMARY KEY CHECK (octet_length(scope) BETWEEN 1 AND 200),
+    generation  bigint      NOT NULL CHECK (generation BETWEEN 1 AND 4294967295)
+);
+REVOKE ALL ON zk.data_keys, zk.key_minimums FROM PUBLIC;
 ";
 
 /// Where jobs are, which the rows of their tables do not say.
@@ -54,7 +58,7 @@ pub(crate) fn grant_jobs(role: &str) -> String {
 pub(crate) fn grant(role: &str, write: bool) -> String {
     let role = escape_identifier(role);
     let rights = if write { "SELECT, INSERT, UPDATE" } else { "SELECT" };
-    format!("GRANT USAGE ON SCHEMA zk TO {role}; GRANT {rights} ON zk.data_keys TO {role}")
+    format!("GRANT USAGE ON SCHEMA zk TO {role}; GRANT {rights} ON zk.data_keys, zk.key_minimums TO {role}")
 }
 
 /// The statements that seal a column again.

@@ -14,8 +14,8 @@ mod laws;
 
 pub use clock::ManualClock;
 pub use laws::{
-    destroying_wipes, generations_are_consecutive, one_key_is_active, records_come_back, rewrapping_compares,
-    rotation_retires_the_former_key, states_compare,
+    a_minimum_holds_for_its_scope, destroying_wipes, generations_are_consecutive, one_key_is_active,
+    records_come_back, rewrapping_compares, rotation_retires_the_former_key, states_compare,
 };
 
 /// A law that a key store does not keep, and how it shows.

@@ -135,7 +135,7 @@ async fn the_cache_is_bounded() {
         world.encryptor.create_key(&scope).await.unwrap();
         world.encryptor.seal(&scope, &place(1), b"").await.unwrap();
     }
-    assert!(format!("{:?}", world.encryptor).contains("Cache(4 entries)"), "{:?}", world.encryptor);
+    assert!(format!("{:?}", world.encryptor).contains("Cache(4 entries, "), "{:?}", world.encryptor);
     let before = world.kms.unwraps.load(SeqCst);
     let scope = Scope::tenant("9").unwrap();
     for _ in 0..30 {
@@ -198,6 +198,41 @@ async fn disabled_keys_come_back_and_destroyed_ones_do_not() {
     assert_eq!(open().await.unwrap_err().kind(), ErrorKind::Destroyed);
     assert!(world.keys().await.iter().all(|k| k.wrapped.is_none() && k.state == KeyState::Destroyed));
     assert_eq!(world.encryptor.rewrap_keys(|_| ()).await.unwrap().total, 0);
+}
+
+#[tokio::test]
+async fn nothing_below_the_minimum_opens() {
+    let world = World::new(EncryptorConfig::default());
+    let mut sealed = Vec::new();
+    world.encryptor.create_key(&world.scope).await.unwrap();
+    for _ in 0..3 {
+        sealed.push(world.encryptor.seal(&world.scope, &place(1), b"text").await.unwrap());
+        world.encryptor.rotate_key(&world.scope).await.unwrap();
+    }
+    let late = world.another(EncryptorConfig::default());
+    late.open(&world.scope, &place(1), &sealed[0]).await.unwrap();
+    world.encryptor.raise_minimum(&world.scope, 3).await.unwrap();
+    for encryptor in [&world.encryptor, &world.another(EncryptorConfig::default())] {
+        for (i, sealed) in sealed.iter().enumerate() {
+            let opened = encryptor.open(&world.scope, &place(1), sealed).await;
+            assert_eq!(
+                opened.map(|t| t.to_vec()).map_err(|e| e.kind()),
+                if i < 2 { Err(ErrorKind::Disabled) } else { Ok(b"text".to_vec()) }
+            );
+        }
+        encryptor.seal(&world.scope, &place(1), b"text").await.unwrap();
+    }
+    // Another process notices when its keys are old.
+    late.open(&world.scope, &place(1), &sealed[0]).await.unwrap();
+    world.clock.advance(Duration::from_secs(300));
+    assert_eq!(late.open(&world.scope, &place(1), &sealed[0]).await.unwrap_err().kind(), ErrorKind::Disabled);
+    for too_far in [2, 5] {
+        let error = world.encryptor.raise_minimum(&world.scope, too_far).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    }
+    // An operator can go back.
+    world.store.set_minimum(&world.scope, 3, 1).await.unwrap();
+    world.another(EncryptorConfig::default()).open(&world.scope, &place(1), &sealed[0]).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

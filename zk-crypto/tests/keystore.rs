@@ -1,6 +1,8 @@
 //! Every key store keeps the same laws, PostgreSQL on a real server.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[cfg(unix)]
+use zk_crypto::FileKeyStore;
 use zk_crypto::{MemoryKeyStore, testing};
 
 macro_rules! laws {
@@ -9,6 +11,15 @@ macro_rules! laws {
             use super::*;
             $(#[tokio::test] async fn $law() {
                 testing::$law(&MemoryKeyStore::new()).await.unwrap();
+            })*
+        }
+        #[cfg(unix)]
+        mod file {
+            use super::*;
+            $(#[tokio::test] async fn $law() {
+                let folder = tempfile::tempdir().unwrap();
+                let store = FileKeyStore::create(folder.path().join("keys")).unwrap();
+                testing::$law(&store).await.unwrap();
             })*
         }
         #[cfg(feature = "postgres")]
@@ -23,6 +34,7 @@ macro_rules! laws {
 }
 
 laws!(
+    a_minimum_holds_for_its_scope,
     records_come_back,
     rotation_retires_the_former_key,
     generations_are_consecutive,

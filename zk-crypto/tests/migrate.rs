@@ -11,7 +11,7 @@ use testkit::{Cluster, ClusterConfig, Database};
 use tokio_postgres::{Client, error::SqlState};
 use zk_crypto::{
     AfterFailure, Column, Encryptor, EncryptorConfig, Error, ErrorKind, KeyId, KeyRecord, KeyState, KeyStore,
-    MemoryKeyStore, Migration, Reseal, Scope, Sealed, WrappedKey, retire_key,
+    MemoryKeyStore, Migration, Reseal, Scope, Sealed, WrappedKey, retire_below, retire_key,
 };
 use zk_kms::LocalKms;
 
@@ -255,10 +255,13 @@ async fn a_key_is_retired_only_when_it_seals_nothing() {
         [],
         "a key in use is not disabled, not even for a moment"
     );
+    let refused = retire_below(&mut client, &world.encryptor, 2, &[&reseal]).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Conflict, "{refused}");
     world.all_open(&world.client().await).await;
     reseal.run(&mut client, &world.encryptor).await.unwrap();
     retire_key(&mut client, &world.encryptor, old, &[&reseal]).await.unwrap();
     assert_eq!(*world.store.changes.lock().unwrap(), [KeyState::Disabled]);
+    retire_below(&mut client, &world.encryptor, 2, &[&reseal]).await.unwrap();
     world.all_open(&client).await;
 }
 
@@ -298,6 +301,10 @@ impl KeyStore for Remembering {
 
     async fn destroy(&self, id: KeyId) -> Result<(), Error> {
         self.store.destroy(id).await
+    }
+
+    async fn set_minimum(&self, scope: &Scope, from: u32, to: u32) -> Result<(), Error> {
+        self.store.set_minimum(scope, from, to).await
     }
 }
 

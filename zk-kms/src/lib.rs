@@ -60,6 +60,9 @@ mod kms;
 pub mod layers;
 mod local;
 mod open;
+#[cfg(unix)]
+#[doc(hidden)]
+pub mod private_file;
 #[cfg(feature = "testing")]
 pub mod testing;
 

@@ -1,8 +1,6 @@
 //! The embedded backend: a key ring in memory or in a file.
 
 #[cfg(unix)]
-mod disk;
-#[cfg(unix)]
 mod file;
 #[cfg(feature = "rsa")]
 mod pair;

@@ -1,4 +1,6 @@
-//! Files that only their owner reads and that change in one step.
+//! Files that only their owner reads and that change in one step: for key rings, and for zk-crypto's key store.
+//!
+//! It is public for the crates of this workspace only, and changes without notice.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -12,11 +14,14 @@ use rustix::{fs::OFlags, io::Errno, process::geteuid};
 
 use crate::{Error, ErrorKind, key::random};
 
-/// Far above what [`super::ring`] can write.
-const MAX_FILE: u64 = 1024 * 1024;
-
-/// Reads a file after checking, on the open file itself, that it belongs to us and is closed to others.
-pub(super) fn read(path: &Path) -> Result<String, Error> {
+/// Reads a file after checking, on the open file itself, that it belongs to us, is closed to others, and has at most so many
+/// bytes.
+///
+/// # Errors
+///
+/// [`ErrorKind::NotFound`], [`ErrorKind::Denied`] for a file that others reach, [`ErrorKind::Invalid`] for one that is too
+/// long or no text.
+pub fn read(path: &Path, max: u64) -> Result<String, Error> {
     // NOFOLLOW: a link could point anywhere and be changed by whoever owns its directory, and replacing the file would
     // replace the link. NONBLOCK: opening a pipe must not wait for a writer.
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC).bits().cast_signed();
@@ -27,15 +32,19 @@ pub(super) fn read(path: &Path) -> Result<String, Error> {
         .map_err(|e| cannot(path, "opened", e))?;
     check(path, &file)?;
     let mut text = String::new();
-    file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(|e| cannot(path, "read", e))?;
-    if text.len() as u64 > MAX_FILE {
-        return Err(Error::invalid(format!("{} is too long for a key ring", path.display())));
+    file.take(max.saturating_add(1)).read_to_string(&mut text).map_err(|e| cannot(path, "read", e))?;
+    if text.len() as u64 > max {
+        return Err(Error::invalid(format!("{} has more than {max} bytes", path.display())));
     }
     Ok(text)
 }
 
 /// Writes a new file; fails when there is one.
-pub(super) fn create(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+///
+/// # Errors
+///
+/// [`ErrorKind::Invalid`] when there is one, [`ErrorKind::Denied`] or [`ErrorKind::Unavailable`] when it cannot be written.
+pub fn create(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let temporary = Temporary::write(path, bytes)?;
     // Linking, unlike renaming, fails when the name is taken.
     fs::hard_link(&temporary.path, path).map_err(|e| cannot(path, "created", e))?;
@@ -43,7 +52,11 @@ pub(super) fn create(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 }
 
 /// Replaces a file: readers see the old or the new one, and so does the disk after a crash.
-pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+///
+/// # Errors
+///
+/// [`ErrorKind::Denied`] or [`ErrorKind::Unavailable`] when it cannot be written.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let temporary = Temporary::write(path, bytes)?;
     fs::rename(&temporary.path, path).map_err(|e| cannot(path, "replaced", e))?;
     sync_directory(path)
@@ -51,8 +64,12 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 
 /// Waits until nobody else changes the file; dropping the returned file lets the next one in.
 ///
-/// The lock is a file of its own beside the key ring, because the key ring is replaced while the lock is held.
-pub(super) fn lock(path: &Path) -> Result<File, Error> {
+/// The lock is a file of its own beside it, because the file is replaced while the lock is held.
+///
+/// # Errors
+///
+/// [`ErrorKind::Denied`] or [`ErrorKind::Unavailable`] when the lock cannot be opened.
+pub fn lock(path: &Path) -> Result<File, Error> {
     let lock = beside(path, "lock")?;
     let file = OpenOptions::new()
         .create(true)
@@ -114,7 +131,7 @@ impl Drop for Temporary {
 
 /// `<file name>.<suffix>` in the same directory, so that a rename stays within one file system.
 fn beside(path: &Path, suffix: &str) -> Result<PathBuf, Error> {
-    let name = path.file_name().ok_or_else(|| Error::invalid("the path of a key ring must name a file"))?;
+    let name = path.file_name().ok_or_else(|| Error::invalid("the path must name a file"))?;
     let mut name = name.to_owned();
     name.push(format!(".{suffix}"));
     Ok(path.with_file_name(name))

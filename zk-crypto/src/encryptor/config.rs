@@ -28,6 +28,7 @@ pub struct EncryptorConfig {
     pub(crate) max_entries: usize,
     pub(crate) max_messages: u64,
     pub(crate) max_bytes: u64,
+    pub(crate) failure_age: Duration,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -65,6 +66,13 @@ impl EncryptorConfig {
         Self { max_bytes, ..self }
     }
 
+    /// Chooses how long it is not asked again for a key that was unknown, disabled or destroyed; 1 second by default. As many
+    /// such answers are kept as there may be keys.
+    #[must_use]
+    pub fn failure_age(self, failure_age: Duration) -> Self {
+        Self { failure_age, ..self }
+    }
+
     /// Chooses the clock, for tests that move it.
     #[must_use]
     pub fn clock(self, clock: Arc<dyn Clock>) -> Self {
@@ -80,6 +88,7 @@ impl Default for EncryptorConfig {
             max_entries: 1024,
             max_messages: 1 << 32,
             max_bytes: 1 << 40,
+            failure_age: Duration::from_secs(1),
             clock: Arc::new(SystemClock::new()),
         }
     }

@@ -144,7 +144,31 @@ impl Encryptor {
     ///
     /// [`ErrorKind::Conflict`] when the key is not disabled.
     pub async fn enable_key(&self, id: KeyId) -> Result<(), Error> {
-        self.store.set_state(id, KeyState::Disabled, KeyState::Retiring).await
+        self.store.set_state(id, KeyState::Disabled, KeyState::Retiring).await?;
+        self.forget_key(id);
+        Ok(())
+    }
+
+    /// Raises the smallest generation of a scope that opens: what older keys sealed does not open from then on, here at once
+    /// and elsewhere when the age of keys in the cache ends.
+    ///
+    /// It stops values that somebody kept from before a rotation, and nothing is destroyed: an operator who moves the minimum
+    /// back with [`KeyStore::set_minimum`](crate::KeyStore::set_minimum) opens them again. Seal every row again first:
+    /// `retire_below` (feature `postgres`) counts them.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Conflict`] when the minimum is higher already, the active key is of an older generation, or somebody else
+    /// moves the minimum at the same time.
+    pub async fn raise_minimum(&self, scope: &Scope, generation: u32) -> Result<(), Error> {
+        let minimum = self.store.active(scope).await?.ok_or_else(|| no_key(scope))?.minimum;
+        if generation < minimum {
+            let text = format!("the minimum generation of `{scope}` is {minimum} already");
+            return Err(Error::new(ErrorKind::Conflict, text));
+        }
+        self.store.set_minimum(scope, minimum, generation).await?;
+        self.cache.forget(|_, key| key.scope == *scope);
+        Ok(())
     }
 
     /// Destroys a key and with it everything it sealed. This cannot be undone.
@@ -207,7 +231,8 @@ impl Encryptor {
         scope: &Scope,
     ) -> Result<Vec<(u32, zeroize::Zeroizing<[u8; 32]>)>, Error> {
         let mut records = self.store.list(Some(scope)).await?;
-        records.retain(|r| r.scope == *scope && matches!(r.state, KeyState::Active | KeyState::Retiring));
+        records.retain(|r| r.scope == *scope && r.generation >= r.minimum);
+        records.retain(|r| matches!(r.state, KeyState::Active | KeyState::Retiring));
         records.sort_by_key(|r| (r.state != KeyState::Active, std::cmp::Reverse(r.generation)));
         if records.first().is_none_or(|r| r.state != KeyState::Active) {
             return Err(no_key(scope));
@@ -215,7 +240,10 @@ impl Encryptor {
         let mut roots = Vec::with_capacity(records.len());
         for record in records {
             let load = async || self.unwrap(&record).await;
-            let entry = self.cache.fetch(Wanted::Id(record.id), self.config.clock.elapsed(), load).await?;
+            let entry = self
+                .cache
+                .fetch(Wanted::Id(record.id, scope.clone()), self.config.clock.elapsed(), load)
+                .await?;
             // SECURITY: the cache answers by key id; the scope must be the one that was asked for.
             if entry.key.scope != *scope {
                 return Err(Error::new(ErrorKind::Corrupt, "the key store gave another scope's key"));

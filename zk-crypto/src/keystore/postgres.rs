@@ -5,10 +5,11 @@ use deadpool_postgres::{Object, Pool};
 use tokio_postgres::{Client, Row, error::SqlState, types::ToSql};
 use zk_kms::WrappedKey;
 
-use super::{KeyRecord, KeyState, KeyStore, check_new, check_states, conflict};
+use super::{KeyRecord, KeyState, KeyStore, check_minimum, check_new, check_states, conflict};
 use crate::{Error, ErrorKind, KeyId, Scope, sql};
 
-const COLUMNS: &str = "id, scope, generation, wrapped, state, created_at";
+const COLUMNS: &str = "id, scope, generation, wrapped, state, created_at, \
+    coalesce((SELECT m.generation FROM zk.key_minimums m WHERE m.scope = data_keys.scope), 1) AS minimum";
 
 /// A key store in the table `zk.data_keys`, shared by every process that reaches the database.
 ///
@@ -188,6 +189,18 @@ impl KeyStore for PostgresKeyStore {
         )
         .await
     }
+
+    async fn set_minimum(&self, scope: &Scope, from: u32, to: u32) -> Result<(), Error> {
+        check_minimum(to)?;
+        self.change(
+            "INSERT INTO zk.key_minimums AS m (scope, generation) SELECT $1, $3::bigint \
+             WHERE EXISTS (SELECT FROM zk.data_keys WHERE scope = $1 AND state = 'active' AND generation >= $3) \
+             AND ($2::bigint = 1 OR EXISTS (SELECT FROM zk.key_minimums WHERE scope = $1)) \
+             ON CONFLICT (scope) DO UPDATE SET generation = $3 WHERE m.generation = $2",
+            &[&scope.as_str(), &i64::from(from), &i64::from(to)],
+        )
+        .await
+    }
 }
 
 /// A row as a record. The table checks itself, but whoever can write it is not trusted.
@@ -195,14 +208,18 @@ fn record(row: &Row) -> Result<KeyRecord, Error> {
     let corrupt = || Error::new(ErrorKind::Corrupt, "a row of the key table is not a key record");
     let wrapped: Option<&[u8]> = row.try_get("wrapped").map_err(|_| corrupt())?;
     let wrapped = wrapped.map(WrappedKey::from_bytes).transpose().map_err(|_| corrupt())?;
-    let generation: i64 = row.try_get("generation").map_err(|_| corrupt())?;
+    let number = |column: &str| -> Result<u32, Error> {
+        let number: i64 = row.try_get(column).map_err(|_| corrupt())?;
+        u32::try_from(number).map_err(|_| corrupt())
+    };
     Ok(KeyRecord {
         id: KeyId::from_slice(row.try_get("id").map_err(|_| corrupt())?)?,
         scope: Scope::new(row.try_get("scope").map_err(|_| corrupt())?).map_err(|_| corrupt())?,
-        generation: u32::try_from(generation).map_err(|_| corrupt())?,
+        generation: number("generation")?,
         wrapped,
         state: row.try_get("state").ok().and_then(KeyState::parse).ok_or_else(corrupt)?,
         created_at: row.try_get("created_at").map_err(|_| corrupt())?,
+        minimum: number("minimum")?,
     })
 }
 

@@ -144,6 +144,43 @@ pub async fn destroying_wipes(store: &dyn KeyStore) -> Result<(), Broken> {
     law.ok("the next generation", store.insert(&law.record("s", 2)?).await)
 }
 
+/// A minimum generation holds for every key of its scope, those made later included, and moves only for who has seen it.
+///
+/// # Errors
+///
+/// [`Broken`] when a record says another one, or a stale move is accepted.
+pub async fn a_minimum_holds_for_its_scope(store: &dyn KeyStore) -> Result<(), Broken> {
+    let law = Law("a_minimum_holds_for_its_scope");
+    let (first, second, other) = (law.record("s", 1)?, law.record("s", 2)?, law.record("t", 1)?);
+    for record in [&first, &other] {
+        law.ok("insert", store.insert(record).await)?;
+    }
+    law.conflict("a minimum above the active key", store.set_minimum(&first.scope, 1, 2).await)?;
+    law.ok("insert", store.insert(&second).await)?;
+    law.fails("a minimum of 0", ErrorKind::Invalid, store.set_minimum(&first.scope, 1, 0).await)?;
+    law.conflict("a scope without keys", store.set_minimum(&law.record("nobody", 1)?.scope, 1, 1).await)?;
+    law.conflict("a minimum that nobody set", store.set_minimum(&first.scope, 2, 2).await)?;
+    law.ok("raise", store.set_minimum(&first.scope, 1, 2).await)?;
+    law.conflict("a stale move", store.set_minimum(&first.scope, 1, 1).await)?;
+    law.ok("insert", store.insert(&law.record("s", 3)?).await)?;
+    let of_s = law.ok("list", store.list(Some(&first.scope)).await)?;
+    law.holds(
+        of_s.len() == 3 && of_s.iter().all(|r| r.minimum == 2),
+        "a key of the scope has another minimum",
+    )?;
+    let found =
+        [law.ok("by_id", store.by_id(first.id).await)?, law.ok("active", store.active(&first.scope).await)?];
+    law.holds(
+        found.iter().flatten().all(|r| r.minimum == 2),
+        "one record says another minimum than the list",
+    )?;
+    let found = law.ok("by_id", store.by_id(other.id).await)?;
+    law.holds(found.is_some_and(|r| r.minimum == 1), "another scope has the minimum too")?;
+    law.ok("move back", store.set_minimum(&first.scope, 2, 1).await)?;
+    let found = law.ok("by_id", store.by_id(first.id).await)?;
+    law.holds(found.is_some_and(|r| r.minimum == 1), "the minimum did not move back")
+}
+
 fn ids(records: &[KeyRecord]) -> Vec<KeyId> {
     records.iter().map(|r| r.id).collect()
 }

@@ -26,11 +26,13 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::{
-    PassphraseCost, disk,
+    PassphraseCost,
     ring::{KeyRing, Secret},
 };
-use crate::{Error, ErrorKind, KeyUri, key::random};
+use crate::{Error, ErrorKind, KeyUri, key::random, private_file};
 
+/// Far above what [`super::ring`] can write.
+const MAX_FILE: u64 = 1024 * 1024;
 const FORMAT_VERSION: u32 = 1;
 const KDF: &str = "argon2id";
 const SALT: usize = 16;
@@ -91,13 +93,13 @@ impl<S: Secret> RingFile<S> {
         let header = Header::new(S::FORMAT, uri, cost, &salt).to_line()?;
         let file_key = derive(passphrase, &salt, cost)?;
         let file = Self { path: path.to_owned(), header, file_key, holds: PhantomData };
-        disk::create(path, file.seal(ring)?.as_bytes())?;
+        private_file::create(path, file.seal(ring)?.as_bytes())?;
         Ok(file)
     }
 
     /// Reads a file and derives its key from the passphrase.
     pub(super) fn open(path: &Path, passphrase: &SecretString) -> Result<(Self, KeyUri, KeyRing<S>), Error> {
-        let text = disk::read(path)?;
+        let text = private_file::read(path, MAX_FILE)?;
         let (line, body) = split(&text).ok_or_else(|| damaged(path))?;
         let (uri, cost, salt) = Header::parse(S::FORMAT, path, line)?;
         let file = Self {
@@ -112,7 +114,7 @@ impl<S: Secret> RingFile<S> {
 
     /// Reads the file again with the key from its first opening.
     pub(super) fn read(&self) -> Result<KeyRing<S>, Error> {
-        let text = disk::read(&self.path)?;
+        let text = private_file::read(&self.path, MAX_FILE)?;
         match split(&text) {
             Some((line, body)) if line == self.header => self.unseal(body),
             _ => Err(damaged(&self.path)),
@@ -124,9 +126,9 @@ impl<S: Secret> RingFile<S> {
         &self,
         change: impl FnOnce(&KeyRing<S>) -> Result<KeyRing<S>, Error>,
     ) -> Result<KeyRing<S>, Error> {
-        let _lock = disk::lock(&self.path)?;
+        let _lock = private_file::lock(&self.path)?;
         let ring = change(&self.read()?)?;
-        disk::replace(&self.path, self.seal(&ring)?.as_bytes())?;
+        private_file::replace(&self.path, self.seal(&ring)?.as_bytes())?;
         Ok(ring)
     }
 

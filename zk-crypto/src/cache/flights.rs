@@ -1,0 +1,105 @@
+//! One fetch for however many ask at the same time, and what came of fetches that failed.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use super::Wanted;
+use crate::{Error, ErrorKind};
+
+/// What is being fetched, and what was not found shortly before.
+pub(super) struct Flights {
+    under_way: Mutex<HashMap<Wanted, Arc<Flight>>>,
+    failed: Mutex<HashMap<Wanted, (Duration, Error)>>,
+    max_failures: usize,
+    failure_age: Duration,
+}
+
+/// Whoever holds it fetches; those who waited find the failure there.
+type Flight = async_lock::Mutex<Option<Error>>;
+
+/// Takes a flight off the list, also when its caller gave up.
+struct Landing<'a>(&'a Flights, &'a Wanted, Arc<Flight>);
+
+impl Flights {
+    pub(super) fn new(max_failures: usize, failure_age: Duration) -> Self {
+        Self { under_way: Mutex::default(), failed: Mutex::default(), max_failures, failure_age }
+    }
+
+    /// Calls `fetch` unless `found` has something, and at most once at a time for what is wanted. Those who wait meanwhile
+    /// share its failure: asking again one after the other, each would wait as long.
+    pub(super) async fn board<T>(
+        &self,
+        wanted: &Wanted,
+        now: Duration,
+        found: impl Fn() -> Option<T>,
+        fetch: impl AsyncFnOnce() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        if let Some((end, error)) = lock(&self.failed).get(wanted)
+            && now < *end
+        {
+            return Err(error.again());
+        }
+        let landing = Landing(self, wanted, self.flight(wanted));
+        let mut failure = landing.2.lock().await;
+        // Whoever was first has fetched it for us.
+        if let Some(found) = found() {
+            return Ok(found);
+        }
+        if let Some(error) = &*failure {
+            return Err(error.again());
+        }
+        let result = fetch().await;
+        if let Err(error) = &result {
+            *failure = Some(error.again());
+            self.remember(wanted, now, error);
+        }
+        result
+    }
+
+    /// Forgets what was not found: it may be there now.
+    pub(super) fn forget_failures(&self) {
+        lock(&self.failed).clear();
+    }
+
+    pub(super) fn failures(&self) -> usize {
+        lock(&self.failed).len()
+    }
+
+    /// Only what stays true for a while: that a service does not answer is asked again at once.
+    fn remember(&self, wanted: &Wanted, now: Duration, error: &Error) {
+        let lasting = matches!(
+            error.kind(),
+            ErrorKind::Open | ErrorKind::NoKey | ErrorKind::Disabled | ErrorKind::Destroyed
+        );
+        let mut failed = lock(&self.failed);
+        if failed.len() >= self.max_failures {
+            failed.retain(|_, (end, _)| now < *end);
+        }
+        // Whoever makes up key ids fills the list, and costs others nothing but this.
+        if lasting && failed.len() < self.max_failures {
+            failed.insert(wanted.clone(), (now.saturating_add(self.failure_age), error.again()));
+        }
+    }
+
+    fn flight(&self, wanted: &Wanted) -> Arc<Flight> {
+        Arc::clone(lock(&self.under_way).entry(wanted.clone()).or_default())
+    }
+}
+
+impl Drop for Landing<'_> {
+    fn drop(&mut self) {
+        let Self(flights, wanted, flight) = self;
+        let mut under_way = lock(&flights.under_way);
+        // Not one that others have begun since.
+        if under_way.get(*wanted).is_some_and(|other| Arc::ptr_eq(other, flight)) {
+            under_way.remove(*wanted);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
