@@ -64,8 +64,9 @@ fn whole_streams(ours: &Ours) {
     let body = &sealed[StreamHeader::LEN..];
     let mut table = Table::new("A whole stream of 64 MiB", LONG);
     for count in [1, 2] {
-        table.row(format!("seal, threads: {count}"), || {
-            ours.sealer.stream(&ours.context).unwrap().copy(text.as_slice(), sink(), threads(count)).unwrap()
+        let text = text.as_slice();
+        table.row(format!("seal, threads: {count}"), move || {
+            ours.sealer.stream(&ours.context).unwrap().copy(text, sink(), threads(count)).unwrap()
         });
     }
     for count in [1, 2] {
