@@ -41,8 +41,15 @@ const RULES: &str = "
   }";
 
 /// Texts whose characters, bytes and lengths differ.
-const EMAILS: [Option<&str>; 7] =
-    [Some("ann@example.com"), Some(""), None, Some("12345"), Some("123456"), Some("äöü€𝄞é"), Some("'\\''")];
+const EMAILS: [Option<&str>; 7] = [
+    Some("ann@example.com"),
+    Some(""),
+    None,
+    Some("12345"),
+    Some("ANN@EXAMPLE.COM"),
+    Some("äöü€𝄞é"),
+    Some("'\\''"),
+];
 
 struct Lab {
     database: Database,
