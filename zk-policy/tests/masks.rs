@@ -12,7 +12,7 @@ use testkit::Database;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use zk_policy::pg::{self, ApplyConfig, ErrorKind};
-use zk_policy::{Consent, Document, Mask, MaskKey, Plan, Policy, Session, Value, check};
+use zk_policy::{Consent, Document, LintCode, Mask, MaskKey, Plan, Policy, Session, Value, check};
 
 const RULES: &str = "
   role clerk
@@ -359,4 +359,20 @@ async fn the_key_opened_to_a_role_of_the_policy_is_planned_back() {
         assert!(!lab.plan().await.is_empty(), "{tampering}");
         lab.apply().await;
     }
+}
+
+#[tokio::test]
+async fn lint_knows_the_keys_and_the_views_that_read_them() {
+    let mut lab = Lab::create().await;
+    let found = pg::lint(&mut lab.owner, &lab.policy).await.unwrap();
+    assert!(
+        found.iter().all(|f| !f.object.contains("mask_keys") && !f.object.contains("_auditor")),
+        "{found:?}"
+    );
+    lab.database.execute(&format!("GRANT SELECT ON zk.mask_keys TO {}_clerk", lab.name)).await.unwrap();
+    let found = pg::lint(&mut lab.owner, &lab.policy).await.unwrap();
+    assert!(
+        found.iter().any(|f| f.code == LintCode::MaskKeyOpen && f.reason.contains("_clerk")),
+        "{found:?}"
+    );
 }
