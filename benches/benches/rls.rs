@@ -38,7 +38,7 @@ fn main() {
         for (title, hand, ours) in [
             (
                 "point",
-                "SELECT id, note FROM orders WHERE tenant_id = 500 AND id = 500500",
+                "SELECT id, note FROM orders WHERE tenant_id = 500 AND id = 500500 AND (owner = 7 OR state IN ('open', 'sent'))",
                 "SELECT id, note FROM orders WHERE id = 500500",
             ),
             (
@@ -58,7 +58,7 @@ fn main() {
             ),
             (
                 "update",
-                "UPDATE orders SET note = 'y' WHERE tenant_id = 500 AND id = 500500",
+                "UPDATE orders SET note = 'y' WHERE tenant_id = 500 AND id = 500500 AND (owner = 7 OR state IN ('open', 'sent'))",
                 "UPDATE orders SET note = 'y' WHERE id = 500500",
             ),
         ] {
