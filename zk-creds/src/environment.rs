@@ -1,5 +1,7 @@
 //! Declared environment variables: rendered for a child process, read back once inside it.
 
+mod render;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt;

@@ -22,7 +22,7 @@ pub use login::{Endpoint, Login};
 pub use pool::pool;
 pub use reconcile::Reconciled;
 pub use revoke::Reaped;
-pub use source::{CredentialSource, Handover};
+pub use source::{CredentialSource, Handover, Watched};
 
 use tokio_postgres::error::SqlState;
 

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::config::{ChannelBinding, SslMode};
 use tokio_postgres::{Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
+use zeroize::Zeroizing;
 
 use crate::clock::{Clock, SystemClock};
 use crate::credential::Credential;
@@ -28,6 +29,10 @@ const SSL_MODE: &str = "PGSSLMODE";
 const SSL_ROOT: &str = "PGSSLROOTCERT";
 const CHANNEL_BINDING: &str = "PGCHANNELBINDING";
 const LEASE_ENDS: &str = "ZK_LEASE_EXPIRES_AT";
+/// What a login cannot do without.
+const NAMES: [&str; 7] = [HOST, PORT, DATABASE, USER, PASSWORD, SSL_MODE, SSL_ROOT];
+/// All of it once more, in the form that drivers of other languages read.
+const URL: &str = "DATABASE_URL";
 
 /// Where a database is and whose certificate proves it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +60,7 @@ impl Endpoint {
         let lease = credential.lease();
         let ends = lease.expires_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         environment.set(PASSWORD, credential.password().clone())?;
+        environment.set(URL, self.url(&lease.login, credential.password(), root))?;
         for (name, value) in [
             (HOST, self.host.as_str()),
             (PORT, &self.port.to_string()),
@@ -71,6 +77,26 @@ impl Endpoint {
     }
 }
 
+impl Endpoint {
+    /// A connection URI (PostgreSQL manual, section 34.1.1.2) with full verification.
+    fn url(&self, user: &str, password: &SecretString, root: &str) -> SecretString {
+        let password = Zeroizing::new(encode(password.expose_secret()));
+        let (host, port, database) = (encode(&self.host), self.port, encode(&self.database));
+        SecretString::from(format!(
+            "postgresql://{}:{}@{host}:{port}/{database}?sslmode=verify-full&sslrootcert={}&channel_binding=require",
+            encode(user),
+            *password,
+            encode(root)
+        ))
+    }
+}
+
+/// Percent-encodes all but the unreserved characters (RFC 3986, section 2.3).
+fn encode(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
 /// A login, ready to connect: over TLS, with the server's chain and name verified, and bound to the channel.
 #[derive(Debug)]
 pub struct Login {
@@ -79,6 +105,7 @@ pub struct Login {
     password: SecretString,
     role: Option<String>,
     expires_at: Option<SystemTime>,
+    tls: Option<tls::Tls>,
     clock: Arc<dyn Clock>,
 }
 
@@ -92,6 +119,7 @@ impl Login {
             password,
             role: None,
             expires_at: None,
+            tls: None,
             clock: Arc::new(SystemClock),
         }
     }
@@ -112,8 +140,26 @@ impl Login {
     /// [`ErrorKind::Missing`], listing every missing variable; [`ErrorKind::Invalid`] for one that cannot be read, or
     /// a `PGSSLMODE` other than `verify-full`.
     pub fn from_environment() -> Result<Self, Error> {
-        let names = [HOST, PORT, DATABASE, USER, PASSWORD, SSL_MODE, SSL_ROOT];
-        let environment = Environment::take(&names)?;
+        let mut environment = Environment::take(&NAMES)?;
+        if let Ok(lease) = Environment::take(&[LEASE_ENDS]) {
+            environment.set(LEASE_ENDS, lease.get(LEASE_ENDS)?.clone())?;
+        }
+        Self::from_declared(&environment)
+    }
+
+    /// The login in a directory with a file for each variable, as [`Environment::write_directory`] or a platform made it.
+    ///
+    /// # Errors
+    /// As [`from_environment`](Self::from_environment).
+    pub fn from_directory(directory: &Path) -> Result<Self, Error> {
+        let mut environment = Environment::read_directory(directory, &NAMES)?;
+        if let Ok(lease) = Environment::read_directory(directory, &[LEASE_ENDS]) {
+            environment.set(LEASE_ENDS, lease.get(LEASE_ENDS)?.clone())?;
+        }
+        Self::from_declared(&environment)
+    }
+
+    fn from_declared(environment: &Environment) -> Result<Self, Error> {
         let text = |name| environment.get(name).map(|v| v.expose_secret().to_owned());
         if text(SSL_MODE)? != "verify-full" {
             let message =
@@ -126,13 +172,26 @@ impl Login {
             database: text(DATABASE)?,
             root_certificate: PathBuf::from(text(SSL_ROOT)?),
         };
-        let ends: Option<u64> = match Environment::take(&[LEASE_ENDS]) {
-            Ok(lease) => Some(number(LEASE_ENDS, lease.get(LEASE_ENDS)?.expose_secret())?),
+        let ends: Option<u64> = match environment.get(LEASE_ENDS) {
+            Ok(ends) => Some(number(LEASE_ENDS, ends.expose_secret())?),
             Err(_) => None,
         };
         let login = Self::new(endpoint, text(USER)?, environment.get(PASSWORD)?.clone());
         let expires_at = ends.and_then(|ends| UNIX_EPOCH.checked_add(Duration::from_secs(ends)));
         Ok(Self { expires_at, ..login })
+    }
+
+    /// The same login with a client certificate, for servers that ask for one as well (`clientcert=verify-full`), and with
+    /// the roots of `tls` in place of the endpoint's. Both may be reloaded.
+    #[must_use]
+    pub fn with_tls(self, tls: tls::Tls) -> Self {
+        Self { tls: Some(tls), ..self }
+    }
+
+    /// Where it connects to.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 
     /// The same login whose connections act as `role` from their first statement on, and return to it on `RESET ROLE`.
@@ -230,6 +289,9 @@ impl Login {
     }
 
     fn tls(&self) -> Result<MakeRustlsConnect, Error> {
+        if let Some(tls) = &self.tls {
+            return Ok(MakeRustlsConnect::new(tls.client()?));
+        }
         let roots = read_roots(&self.endpoint.root_certificate)?;
         Ok(MakeRustlsConnect::new(tls::client_config(&roots)?))
     }

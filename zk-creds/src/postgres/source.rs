@@ -1,7 +1,9 @@
 //! Where a pool's logins come from, and how it learns of new ones.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
@@ -73,5 +75,49 @@ impl CredentialSource for Handover {
 
     async fn refresh(&self, _user: &str) -> Result<Arc<Login>, Error> {
         Ok(self.login())
+    }
+}
+
+/// A login in a directory that whoever starts the service keeps up to date, such as `zk-exec` or a platform's mounted
+/// secret. It is read again every few seconds, and when the server refuses what it holds.
+#[derive(Debug)]
+pub struct Watched {
+    directory: PathBuf,
+    every: Duration,
+    known: Mutex<(Arc<Login>, Instant)>,
+}
+
+impl Watched {
+    /// Reads the directory now, and again when what is known is older than `every`.
+    ///
+    /// # Errors
+    /// As [`Login::from_directory`].
+    pub fn open(directory: impl Into<PathBuf>, every: Duration) -> Result<Self, Error> {
+        let directory = directory.into();
+        let login = Arc::new(Login::from_directory(&directory)?);
+        Ok(Self { directory, every, known: Mutex::new((login, Instant::now())) })
+    }
+
+    fn read(&self) -> Result<Arc<Login>, Error> {
+        let fresh = Arc::new(Login::from_directory(&self.directory)?);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = (Arc::clone(&fresh), Instant::now());
+        Ok(fresh)
+    }
+}
+
+#[async_trait]
+impl CredentialSource for Watched {
+    async fn current(&self) -> Result<Arc<Login>, Error> {
+        let (login, read) = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if read.elapsed() < self.every {
+            return Ok(login);
+        }
+        // The last good stays when the directory is being replaced.
+        Ok(self.read().unwrap_or(login))
+    }
+
+    async fn refresh(&self, _user: &str) -> Result<Arc<Login>, Error> {
+        self.read()
     }
 }
