@@ -28,14 +28,17 @@
 //! ```
 //!
 //! # Features
-//! - `postgres`: the issuer of PostgreSQL logins, and connections with them.
-//! - `tls`: verified TLS configurations.
+//! - `postgres`: the issuer of PostgreSQL logins and of tokens, with its audit; connections and pools with its logins.
+//! - `tls`: verified TLS that follows its certificates and roots while it runs.
+//! - `authority`: an authority that signs short-lived certificates for services, and rests sealed.
+//! - `https`: servers and clients between services.
 //!
 //! # Limits
 //! `VALID UNTIL` stops new logins, not open sessions: those end when a lease is revoked, which `Issuer::reap`
 //! does for leases that ran out. A login that owns code when it is revoked is closed and stays until somebody has
 //! read that code. Whoever runs as the same operating-system user as a service, or as root, can read its
-//! environment in `/proc/<pid>/environ`. Not yet in this version: reconciliation, audit, secret stores, other clouds.
+//! environment in `/proc/<pid>/environ`.
+//! A certificate cannot be called back before its end, so it lives for hours.
 //!
 //! `zk` is the platform's prefix; nothing here has to do with zero-knowledge proofs.
 
@@ -49,6 +52,7 @@ mod manifest;
 pub mod postgres;
 #[cfg(feature = "tls")]
 pub mod tls;
+mod token;
 
 pub use clock::{Clock, SystemClock};
 pub use command::Command;
@@ -56,3 +60,4 @@ pub use credential::{Credential, Lease};
 pub use environment::Environment;
 pub use error::{Error, ErrorKind};
 pub use manifest::{Manifest, Service};
+pub use token::{TOKEN_PATTERN, Token};

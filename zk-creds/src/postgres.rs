@@ -14,6 +14,7 @@ mod scram;
 mod sessions;
 mod source;
 mod tables;
+mod tokens;
 mod transaction;
 
 pub use deploy::{Change, Deployed, Deployment, Step};
@@ -23,6 +24,7 @@ pub use pool::pool;
 pub use reconcile::Reconciled;
 pub use revoke::Reaped;
 pub use source::{CredentialSource, Handover, Watched};
+pub use tokens::{Grant, TokenKey, TokenRequest};
 
 use tokio_postgres::error::SqlState;
 

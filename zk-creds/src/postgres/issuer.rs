@@ -74,7 +74,7 @@ impl Issuer {
         Ok(Self { solution: manifest.solution.clone(), config })
     }
 
-    /// Creates the tables of leases and of the audit, `zk.leases` and `zk.audit`, if they are not there. Only their owner
+    /// Creates the tables of leases, of tokens and of the audit, in the schema `zk`, if they are not there. Only their owner
     /// may read them.
     ///
     /// # Errors

@@ -47,7 +47,7 @@ pub(super) async fn verify(transaction: &Transaction<'_>) -> Result<Server, Erro
         .query_typed_one(
             "WITH ours AS (
                  SELECT c.*, n.nspowner FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-                 WHERE n.nspname = 'zk' AND c.relname IN ('leases', 'audit')
+                 WHERE n.nspname = 'zk' AND c.relname IN ('leases', 'audit', 'tokens')
              )
              SELECT (SELECT count(*) FROM ours),
                ARRAY(
@@ -86,8 +86,8 @@ pub(super) async fn verify(transaction: &Transaction<'_>) -> Result<Server, Erro
         );
         return Err(Error::new(ErrorKind::Denied, message));
     }
-    if found != 2 {
-        let message = "there are no tables zk.leases and zk.audit; call `Issuer::install` first";
+    if found != 3 {
+        let message = "there are no tables zk.leases, zk.audit and zk.tokens; call `Issuer::install` first";
         return Err(Error::new(ErrorKind::Missing, message));
     }
     Ok(Server { may_create_roles: row.try_get(3)?, major: row.try_get(4)?, now: row.try_get(5)? })

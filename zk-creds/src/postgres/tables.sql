@@ -28,4 +28,21 @@ CREATE TABLE IF NOT EXISTS zk.audit (
     hash        bytea NOT NULL
 );
 
-REVOKE ALL ON zk.leases, zk.audit FROM PUBLIC;
+CREATE TABLE IF NOT EXISTS zk.tokens (
+    id               uuid PRIMARY KEY,
+    solution         text NOT NULL,
+    service          text NOT NULL,
+    generation       integer NOT NULL,
+    kind             text NOT NULL,
+    -- HMAC-SHA-256 of the token, which is not stored.
+    hash             bytea NOT NULL UNIQUE,
+    scopes           text[] NOT NULL,
+    lifetime_seconds double precision NOT NULL,
+    revoked          boolean NOT NULL DEFAULT false,
+    issued_at        timestamptz NOT NULL,
+    expires_at       timestamptz NOT NULL CHECK (expires_at <= max_expires_at),
+    max_expires_at   timestamptz NOT NULL,
+    UNIQUE (solution, service, kind, generation)
+);
+
+REVOKE ALL ON zk.leases, zk.audit, zk.tokens FROM PUBLIC;

@@ -14,6 +14,7 @@ mod proxy;
 mod reconcile;
 mod rotation;
 mod shop;
+mod tokens;
 
 use std::path::PathBuf;
 use std::time::Duration;
