@@ -32,7 +32,8 @@ fn main() {
         }
     };
 
-    let [mut raw_issue, mut our_issue, mut bao_issue, mut deployed] = [const { Vec::new() }; 4];
+    let [mut raw_issue, mut our_issue, mut once_issue, mut bao_issue] = [const { Vec::new() }; 4];
+    let [mut deployed, mut deployed_once] = [const { Vec::new() }; 2];
     let [mut raw_login, mut our_login, mut bao_login] = [const { Vec::new() }; 3];
     let [mut renewed, mut bao_renewed, mut rotated] = [const { Vec::new() }; 3];
     let [mut raw_revoke, mut our_revoke, mut with_session, mut bao_revoke] = [const { Vec::new() }; 4];
@@ -108,6 +109,8 @@ fn main() {
     row("issue: plain CREATE ROLE and GRANT", &raw_issue, None, None);
     row("issue: zk-creds", &our_issue, raw_median, bao_median);
     row("issue: zk-creds, a deployment of 100 services", &deployed, raw_median, bao_median);
+    row("issue: zk-creds, password hashed once", &once_issue, raw_median, bao_median);
+    row("issue: zk-creds, 100 services, passwords hashed once", &deployed_once, raw_median, bao_median);
     row("issue: OpenBao", &bao_issue, raw_median, None);
     row("login: plain role", &raw_login, None, None);
     row("login: zk-creds", &our_login, median(&raw_login), median(&bao_login));
@@ -155,9 +158,17 @@ async fn drop_raw(client: &Client, name: &str) {
 
 // --- Ours -----------------------------------------------------------------------------------------------------------
 
+fn issuer(manifest: &Manifest, iterations: u32) -> Issuer {
+    let mut config = IssuerConfig::default();
+    config.scram_iterations = iterations.try_into().expect("not zero");
+    Issuer::new(manifest, config).expect("an issuer")
+}
+
 struct Ours {
     client: Client,
     issuer: Issuer,
+    /// Hashes each password once, not 4096 times.
+    once: Issuer,
     service: Service,
     endpoint: Endpoint,
 }
@@ -176,20 +187,21 @@ impl Ours {
         Issuer::install(&mut client).await.expect("installed");
         let text = r#"{"solution": "bench", "services": [{"name": "orders", "roles": ["clerk"]}]}"#;
         let manifest = Manifest::from_json(text).expect("a manifest");
-        let issuer = Issuer::new(&manifest, IssuerConfig::default()).expect("an issuer");
+        let (issuer, once) = (issuer(&manifest, 4096), issuer(&manifest, 1));
         let endpoint = Endpoint {
             host: "localhost".to_owned(),
             port: database.port(),
             database: database.name().to_owned(),
             root_certificate: database.cluster().ca_file(),
         };
-        Self { client, issuer, service: manifest.services[0].clone(), endpoint }
+        Self { client, issuer, once, service: manifest.services[0].clone(), endpoint }
     }
 
-    fn deployment(&self, round: usize) -> (Manifest, Issuer) {
+    fn deployment(&self, round: usize, iterations: u32) -> (Manifest, Issuer) {
         let services = (0..SERVICES).map(|n| Service { name: format!("service{n}"), ..self.service.clone() });
-        let manifest = Manifest { solution: format!("bench{round}"), services: services.collect() };
-        let issuer = Issuer::new(&manifest, IssuerConfig::default()).expect("an issuer");
+        let manifest =
+            Manifest { solution: format!("bench{round}_{iterations}"), services: services.collect() };
+        let issuer = issuer(&manifest, iterations);
         (manifest, issuer)
     }
 

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use secrecy::{ExposeSecret, SecretString};
+#[cfg(any(feature = "postgres", test))]
+use secrecy::ExposeSecret;
+use secrecy::SecretString;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, ErrorKind};

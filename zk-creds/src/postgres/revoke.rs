@@ -183,9 +183,6 @@ impl Issuer {
 
     /// Ends the sessions of a closed login, if it is there.
     pub(super) async fn empty(&self, client: &mut Client, login: &str) -> Result<(), Error> {
-        if !exists(&self.begin(client).await?, login).await? {
-            return Ok(());
-        }
         let ended = self.end_sessions(client, login).await;
         match ended {
             // Somebody else may have removed it meanwhile, and with it its sessions.

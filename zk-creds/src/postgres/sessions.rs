@@ -7,31 +7,31 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Transaction};
 
 use super::issuer::Issuer;
+use super::revoke::exists;
 use super::roles;
 use crate::error::{Error, ErrorKind};
 
-/// Longer than anybody waits, and short enough to be added to the time.
-const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
+/// A session that is idle ends within a millisecond.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 impl Issuer {
     /// Ends the sessions of a closed login and sees that they ended. One that became another role is found by its login.
     pub(super) async fn end_sessions(&self, client: &mut Client, login: &str) -> Result<(), Error> {
-        let start = Instant::now();
-        let timeout = self.config.termination_timeout.min(LONGEST_WAIT);
+        let (start, mut pause) = (Instant::now(), FIRST_PAUSE);
         loop {
             // The server shows one transaction one picture of its sessions, so each look is a transaction of its own.
             let mut transaction = self.begin(client).await?;
-            let told = tell(&mut transaction, login).await?;
-            if told.is_empty() {
+            if !exists(&transaction, login).await? || tell(&mut transaction, login).await?.is_empty() {
                 return Ok(());
             }
-            for pid in told {
-                let left = timeout.saturating_sub(start.elapsed());
-                if left.is_zero() {
-                    return Err(still_there(login));
-                }
-                terminate(&mut transaction, login, pid, left).await?;
+            drop(transaction);
+            if start.elapsed() >= self.config.termination_timeout {
+                return Err(still_there(login));
             }
+            // The server itself would look every tenth of a second.
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 }
@@ -51,7 +51,7 @@ fn still_there(login: &str) -> Error {
 async fn tell(transaction: &mut Transaction<'_>, login: &str) -> Result<Vec<i32>, Error> {
     let mut told = Vec::new();
     for (pid, shown) in suspects(transaction, login).await? {
-        let answer = terminate(transaction, login, pid, Duration::ZERO).await?;
+        let answer = terminate(transaction, login, pid).await?;
         if shown || answer != Answer::NotItsSession {
             told.push(pid);
         }
@@ -100,24 +100,15 @@ enum Answer {
     NotItsSession,
 }
 
-/// Tells a process to end, if it is a session of the login, and waits for it no longer than `wait`.
+/// Tells a process to end, if it is a session of the login.
 ///
 /// SECURITY: this is done as the login itself, whose roles were taken away: it may end its own sessions and nothing else.
 /// So the server's refusal tells whose session it is, and no issuer is too powerful to ask.
-async fn terminate(
-    transaction: &mut Transaction<'_>,
-    login: &str,
-    pid: i32,
-    wait: Duration,
-) -> Result<Answer, Error> {
-    let wait = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+async fn terminate(transaction: &mut Transaction<'_>, login: &str, pid: i32) -> Result<Answer, Error> {
     // Rolled back in any case, which ends acting as the login.
     let attempt = transaction.transaction().await?;
     attempt.batch_execute(&roles::act_as(login)).await?;
-    match attempt
-        .query_one("SELECT pg_catalog.pg_terminate_backend($1::int4, $2::int8)", &[&pid, &wait])
-        .await
-    {
+    match attempt.query_one("SELECT pg_catalog.pg_terminate_backend($1::int4)", &[&pid]).await {
         Ok(_) => Ok(attempt.rollback().await.map(|()| Answer::Told)?),
         Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
             Ok(attempt.rollback().await.map(|()| Answer::NotItsSession)?)
