@@ -24,13 +24,13 @@ async fn a_login_shows_a_certificate_as_well() {
     let root = folder.path().join("authority.pem");
     std::fs::write(&root, authority.certificate()).unwrap();
     let cluster = Cluster::start(ClusterConfig {
-        hba: vec!["hostssl all +both 127.0.0.1/32 scram-sha-256 clientcert=verify-full".to_owned()],
+        hba: vec!["hostssl all +certified 127.0.0.1/32 scram-sha-256 clientcert=verify-full".to_owned()],
         settings: vec![("ssl_ca_file".to_owned(), root.to_str().unwrap().to_owned())],
         ..ClusterConfig::default()
     })
     .unwrap();
     let mut shop = Shop::create_on(cluster.database().await.unwrap()).await;
-    shop.database.execute(&format!("CREATE ROLE both; GRANT both TO {}", shop.role)).await.unwrap();
+    shop.database.execute(&format!("CREATE ROLE certified; GRANT certified TO {}", shop.role)).await.unwrap();
     let credential = shop.issue().await;
     let login = credential.lease().login.clone();
     let roots = format!("{}{}", cluster.ca_pem(), authority.certificate());
