@@ -368,3 +368,6 @@ impl Hasher for AlreadyHashed {
         self.0
     }
 }
+
+#[cfg(test)]
+mod tests;

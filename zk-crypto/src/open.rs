@@ -76,20 +76,19 @@ pub(crate) fn open(
         return Err(Error::open());
     }
     let (nonce, ciphertext) = sealed.parts().ok_or_else(Error::open)?;
-    let aad = AssociatedData::new(sealed.suite(), key, context);
+    let mut aad = AssociatedData::default();
+    let aad = aad.write(sealed.suite(), key, context);
     // Wiped when it is dropped, also on failure.
     let mut text = Plaintext(Vec::with_capacity(ciphertext.len().saturating_sub(TAG)));
     let opened = match sealed.suite() {
         Suite::Xaes256Gcm => {
             let ([prefix, suffix], _) = nonce.as_chunks::<PREFIX>() else { return Err(Error::open()) };
             match key.known(prefix) {
-                Some(cipher) => cipher.open(suffix, aad.as_bytes(), ciphertext, &mut text.0),
-                None => key.with_unknown(prefix, |cipher| {
-                    cipher.open(suffix, aad.as_bytes(), ciphertext, &mut text.0)
-                }),
+                Some(cipher) => cipher.open(suffix, aad, ciphertext, &mut text.0),
+                None => key.with_unknown(prefix, |cipher| cipher.open(suffix, aad, ciphertext, &mut text.0)),
             }
         }
-        Suite::XChaCha20Poly1305 => key.ciphers.xchacha.open(nonce, aad.as_bytes(), ciphertext, &mut text.0),
+        Suite::XChaCha20Poly1305 => key.ciphers.xchacha.open(nonce, aad, ciphertext, &mut text.0),
     };
     opened.ok_or_else(Error::open)?;
     Ok(text)

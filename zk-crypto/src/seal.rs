@@ -89,8 +89,8 @@ pub(crate) fn seal(
     if plaintext.len() > MAX_PLAINTEXT {
         return Err(Error::invalid(format!("a value is at most {MAX_PLAINTEXT} bytes")));
     }
-    let aad = AssociatedData::new(suite, key, context);
-    let aad = aad.as_bytes();
+    let mut aad = AssociatedData::default();
+    let aad = aad.write(suite, key, context);
     let mut nonce = [0; NONCE];
     let ([first, last], _) = nonce.as_chunks_mut::<PREFIX>() else { return Err(too_long()) };
     draw(last)?;
@@ -123,46 +123,42 @@ fn too_long() -> Error {
     Error::invalid("the value or its context is too long")
 }
 
-/// The associated data of a value, SPEC.md section 4: on the stack unless it is long.
+/// Room for the associated data of a value, SPEC.md section 4: on the stack unless it is long.
 pub(crate) struct AssociatedData {
     short: [u8; SHORT],
-    len: usize,
-    /// All of it, when it is longer than `short`.
     long: Vec<u8>,
 }
 
 const SHORT: usize = 128;
 
+impl Default for AssociatedData {
+    #[inline]
+    fn default() -> Self {
+        Self { short: [0; SHORT], long: Vec::new() }
+    }
+}
+
 impl AssociatedData {
+    /// Where it is: moved after it was written, it would be copied.
     #[inline]
-    pub(crate) fn new(suite: Suite, key: &OpenedKey, context: &Context) -> Self {
-        let mut aad = Self { short: [0; SHORT], len: 0, long: Vec::new() };
-        aad.put(key.binding(suite));
-        aad.put(context.as_bytes());
-        aad
-    }
-
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        if self.long.is_empty() { self.short.get(..self.len).unwrap_or_default() } else { &self.long }
-    }
-
-    #[inline]
-    fn put(&mut self, bytes: &[u8]) {
-        match self.short.get_mut(self.len..self.len + bytes.len()) {
-            Some(place) if self.long.is_empty() => {
-                place.copy_from_slice(bytes);
-                self.len += bytes.len();
-            }
-            _ => self.put_long(bytes),
-        }
+    pub(crate) fn write(&mut self, suite: Suite, key: &OpenedKey, context: &Context) -> &[u8] {
+        let (binding, context) = (key.binding(suite), context.as_bytes());
+        let len = binding.len() + context.len();
+        let Some((first, rest)) =
+            self.short.get_mut(..len).and_then(|s| s.split_at_mut_checked(binding.len()))
+        else {
+            return self.write_long(binding, context);
+        };
+        first.copy_from_slice(binding);
+        rest.copy_from_slice(context);
+        self.short.get(..len).unwrap_or_default()
     }
 
     #[cold]
-    fn put_long(&mut self, bytes: &[u8]) {
-        if self.long.is_empty() {
-            self.long.extend_from_slice(self.short.get(..self.len).unwrap_or_default());
-        }
-        self.long.extend_from_slice(bytes);
+    fn write_long(&mut self, binding: &[u8], context: &[u8]) -> &[u8] {
+        self.long.extend_from_slice(binding);
+        self.long.extend_from_slice(context);
+        &self.long
     }
 }
 

@@ -55,6 +55,7 @@ async fn a_refresh_that_fails_takes_nothing_away() {
     world.kms.says(Answer::Refused);
     assert!(world.encryptor.refresh(AGE).await.unwrap_err().is_transient());
     world.open(&sealed).await.unwrap();
+    world.seal().await.unwrap();
     world.pass(9);
     world.open(&sealed).await.unwrap();
     world.pass(1);

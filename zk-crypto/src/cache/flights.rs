@@ -68,6 +68,11 @@ impl Flights {
         lock(&self.failed).len()
     }
 
+    #[cfg(test)]
+    pub(super) fn under_way(&self) -> usize {
+        lock(&self.under_way).len()
+    }
+
     /// Only what stays true for a while: that a service does not answer is asked again at once.
     fn remember(&self, wanted: &Wanted, now: Duration, error: &Error) {
         let lasting = matches!(
