@@ -81,13 +81,18 @@ fn main() {
         if let Some(bao) = &mut bao {
             bao_revoke.push(rate(EACH, |n| bao.revoke(&leases[n])));
         }
+        once_issue.push(rate(EACH, |_| {
+            let issued = runtime.block_on(ours.once.issue(&mut ours.client, &ours.service));
+            drop(issued.expect("issued"));
+        }));
         if round % 3 == 0 {
-            let (manifest, issuer) = ours.deployment(round);
-            let start = Instant::now();
-            let issued =
-                runtime.block_on(issuer.deploy(&mut ours.client, &manifest)).expect("deployed").issued;
-            deployed.push(SERVICES as f64 / start.elapsed().as_secs_f64());
-            assert_eq!(issued.len(), SERVICES);
+            for (iterations, rates) in [(4096, &mut deployed), (1, &mut deployed_once)] {
+                let (manifest, issuer) = ours.deployment(round, iterations);
+                let start = Instant::now();
+                let issued = runtime.block_on(issuer.deploy(&mut ours.client, &manifest));
+                rates.push(SERVICES as f64 / start.elapsed().as_secs_f64());
+                assert_eq!(issued.expect("deployed").issued.len(), SERVICES);
+            }
             let credential = runtime.block_on(ours.issue());
             let service = ours.service.clone();
             rotated.push(rate(1, |_| {
