@@ -5,6 +5,7 @@ use testkit::SUPPORTED;
 use crate::office::{Office, ask};
 
 /// Something that a service could run, and what it must get.
+#[derive(Clone, Copy)]
 struct Probe {
     /// The first server version that understands it.
     since: u16,

@@ -82,7 +82,7 @@ BEGIN
             EXECUTE format('INSERT INTO %s SELECT * FROM jsonb_populate_record(NULL::%s, $1)', rel, rel) USING candidate;
             taken := taken || (candidate ->> key);
             RAISE SQLSTATE 'ZK000';
-        EXCEPTION WHEN SQLSTATE 'ZK000' OR insufficient_privilege OR check_violation THEN NULL;
+        EXCEPTION WHEN SQLSTATE 'ZK000' OR insufficient_privilege OR check_violation OR not_null_violation THEN NULL;
         END;
     END LOOP;
     IF updatable <> '{}' AND kind IN ('r', 'p') THEN
@@ -92,7 +92,7 @@ BEGIN
             PERFORM set_config('role', 'none', true);
             reached := ARRAY(SELECT s.key FROM probe.seen s);
             RAISE SQLSTATE 'ZK000';
-        EXCEPTION WHEN SQLSTATE 'ZK000' OR insufficient_privilege THEN NULL;
+        EXCEPTION WHEN SQLSTATE 'ZK000' OR insufficient_privilege OR not_null_violation THEN NULL;
         END;
     END IF;
     FOR candidate IN SELECT c.candidate FROM probe.candidates c WHERE c.of::regclass = rel AND reached <> '{}' LOOP
@@ -102,7 +102,7 @@ BEGIN
             EXECUTE format('UPDATE %s SET %I = DEFAULT', rel, updatable[1]);
             written := written || (candidate ->> key);
             RAISE SQLSTATE 'ZK000';
-        EXCEPTION WHEN SQLSTATE 'ZK000' OR insufficient_privilege OR check_violation THEN NULL;
+        EXCEPTION WHEN SQLSTATE 'ZK000' OR insufficient_privilege OR check_violation OR not_null_violation THEN NULL;
         END;
     END LOOP;
     IF has_table_privilege(role, rel, 'DELETE') AND kind IN ('r', 'p') THEN
