@@ -81,10 +81,12 @@ fn main() {
         if let Some(bao) = &mut bao {
             bao_revoke.push(rate(EACH, |n| bao.revoke(&leases[n])));
         }
+        let mut hashed_once = Vec::new();
         once_issue.push(rate(EACH, |_| {
             let issued = runtime.block_on(ours.once.issue(&mut ours.client, &ours.service));
-            drop(issued.expect("issued"));
+            hashed_once.push(issued.expect("issued"));
         }));
+        hashed_once.iter().for_each(|credential| runtime.block_on(ours.revoke(credential)));
         if round % 3 == 0 {
             for (iterations, rates) in [(4096, &mut deployed), (1, &mut deployed_once)] {
                 let (manifest, issuer) = ours.deployment(round, iterations);
