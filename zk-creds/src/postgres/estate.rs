@@ -2,6 +2,7 @@
 
 use postgres_protocol::escape::escape_identifier;
 use tokio_postgres::Transaction;
+use tokio_postgres::types::Type;
 
 use crate::error::{Error, ErrorKind};
 
@@ -39,12 +40,12 @@ pub(super) async fn settle(transaction: &Transaction<'_>, solution: &str, login:
 
 async fn owns_anything(transaction: &Transaction<'_>, login: &str) -> Result<bool, Error> {
     let row = transaction
-        .query_one(
+        .query_typed_one(
             "SELECT EXISTS (
                SELECT FROM pg_catalog.pg_shdepend d JOIN pg_catalog.pg_roles l ON l.oid = d.refobjid
                WHERE d.refclassid = 'pg_catalog.pg_authid'::regclass AND d.deptype = 'o' AND l.rolname = $1::text::name
                  AND d.dbid IN (0, (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())))",
-            &[&login],
+            &[(&login, Type::TEXT)],
         )
         .await?;
     Ok(row.try_get(0)?)
@@ -58,7 +59,7 @@ async fn ensure(transaction: &Transaction<'_>, estate: &str) -> Result<(), Error
         "true"
     };
     let row = transaction
-        .query_opt(
+        .query_typed_opt(
             &format!(
                 "SELECT NOT (r.rolcanlogin OR r.rolsuper OR r.rolinherit OR r.rolcreaterole OR r.rolcreatedb
                              OR r.rolreplication OR r.rolbypassrls)
@@ -67,7 +68,7 @@ async fn ensure(transaction: &Transaction<'_>, estate: &str) -> Result<(), Error
                                    WHERE m.roleid = r.oid AND u.rolname <> current_user AND {effective})
                  FROM pg_catalog.pg_roles r WHERE r.rolname = $1::text::name"
             ),
-            &[&estate],
+            &[(&estate, Type::TEXT)],
         )
         .await?;
     match row {
@@ -91,7 +92,7 @@ async fn ensure(transaction: &Transaction<'_>, estate: &str) -> Result<(), Error
 /// of somebody else hangs on it.
 async fn refuse_code(transaction: &Transaction<'_>, login: &str) -> Result<(), Error> {
     let rows = transaction
-        .query(
+        .query_typed(
             "WITH owned AS (
                SELECT d.classid, d.objid FROM pg_catalog.pg_shdepend d JOIN pg_catalog.pg_roles l ON l.oid = d.refobjid
                WHERE d.refclassid = 'pg_catalog.pg_authid'::regclass AND d.deptype = 'o' AND l.rolname = $1::text::name
@@ -125,7 +126,7 @@ async fn refuse_code(transaction: &Transaction<'_>, login: &str) -> Result<(), E
                   OR EXISTS (SELECT FROM pg_catalog.pg_operator f JOIN pg_catalog.pg_roles r ON r.oid = f.oprowner
                              WHERE d.refclassid = 'pg_catalog.pg_operator'::regclass AND f.oid = d.refobjid AND NOT r.rolsuper)
              ORDER BY 1",
-            &[&login],
+            &[(&login, Type::TEXT)],
         )
         .await?;
     let found: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
@@ -142,12 +143,12 @@ async fn refuse_code(transaction: &Transaction<'_>, login: &str) -> Result<(), E
 
 async fn refuse_other_databases(transaction: &Transaction<'_>, login: &str) -> Result<(), Error> {
     let rows = transaction
-        .query(
+        .query_typed(
             "SELECT DISTINCT b.datname::text FROM pg_catalog.pg_shdepend d
              JOIN pg_catalog.pg_roles l ON l.oid = d.refobjid JOIN pg_catalog.pg_database b ON b.oid = d.dbid
              WHERE d.refclassid = 'pg_catalog.pg_authid'::regclass AND l.rolname = $1::text::name
                AND b.datname <> current_database() ORDER BY 1",
-            &[&login],
+            &[(&login, Type::TEXT)],
         )
         .await?;
     let found: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;

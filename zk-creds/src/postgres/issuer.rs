@@ -49,6 +49,9 @@ pub struct IssuerConfig {
     pub handover: Duration,
 }
 
+/// So many logins are created by one message.
+const PART: usize = 10;
+
 const DEFAULT_ITERATIONS: NonZeroU32 = NonZeroU32::MIN.saturating_add(4095);
 
 impl Default for IssuerConfig {
@@ -258,6 +261,10 @@ impl Issuer {
         services: &[&Service],
         action: Action,
     ) -> Result<Vec<Credential>, Error> {
+        // Hashing is slow on purpose: it goes on beside what the server is asked meanwhile.
+        let iterations = self.config.scram_iterations;
+        let hashed = |_| tokio::task::spawn_blocking(move || scram::password(iterations));
+        let mut passwords = services.iter().map(hashed).collect::<Vec<_>>().into_iter();
         let wanted: BTreeSet<&str> = services.iter().flat_map(|s| &s.roles).map(String::as_str).collect();
         let wanted: Vec<&str> = wanted.into_iter().collect();
         grantable::check(transaction, server, &self.solution, &wanted).await?;
@@ -275,22 +282,28 @@ impl Issuer {
             database = row.try_get(0)?;
             generations.insert(row.try_get::<_, &str>(1)?, row.try_get::<_, i32>(2)?);
         }
-        let (mut script, mut entries, mut created) = (Zeroizing::new(String::new()), Vec::new(), Vec::new());
-        for service in services {
-            let generation = generations.get(service.name.as_str()).copied().unwrap_or(1);
-            let draft = self.draft(service, generation)?;
-            script.push_str(&roles::creation(&self.solution, service, &draft, database)?);
-            entries.push(Entry::new(&self.solution, draft.lease.issued_at, action).of(&draft.lease));
-            created.push(Credential::new(draft.lease, draft.password));
+        let mut created = Vec::with_capacity(services.len());
+        // In parts, so that the server works on one while the passwords of the next are hashed.
+        for part in services.chunks(PART) {
+            let (mut script, mut entries) = (Zeroizing::new(String::new()), Vec::with_capacity(PART));
+            for service in part {
+                let password =
+                    passwords.next().ok_or_else(lost_password)?.await.map_err(|_| lost_password())??;
+                let generation = generations.get(service.name.as_str()).copied().unwrap_or(1);
+                let draft = Draft { lease: self.lease(service, generation)?, password };
+                script.push_str(&roles::creation(&self.solution, service, &draft, database)?);
+                entries.push(Entry::new(&self.solution, draft.lease.issued_at, action).of(&draft.lease));
+                created.push(Credential::new(draft.lease, draft.password.plain));
+            }
+            script.push_str(&audit::recording(&entries)?);
+            transaction.batch_execute(&script).await?;
         }
-        script.push_str(&audit::recording(&entries)?);
-        transaction.batch_execute(&script).await?;
         Ok(created)
     }
 
-    fn draft(&self, service: &Service, generation: i32) -> Result<Draft, Error> {
+    fn lease(&self, service: &Service, generation: i32) -> Result<Lease, Error> {
         let issued_at = self.now();
-        let lease = Lease {
+        Ok(Lease {
             id: Uuid::new_v4(),
             service: service.name.clone(),
             generation,
@@ -298,10 +311,7 @@ impl Issuer {
             issued_at,
             expires_at: later(issued_at, Duration::from_secs(service.lifetime_seconds))?,
             max_expires_at: later(issued_at, Duration::from_secs(service.max_lifetime_seconds))?,
-        };
-        let password = roles::new_password()?;
-        let verifier = scram::verifier(&password, self.config.scram_iterations)?;
-        Ok(Draft { lease, password, verifier })
+        })
     }
 
     pub(super) fn entry(&self, action: Action, service: &str) -> Entry {
@@ -320,6 +330,10 @@ impl Issuer {
 pub(super) fn later(time: SystemTime, by: Duration) -> Result<SystemTime, Error> {
     let message = "the end of the lease is beyond what a clock can show; correct the clock or the lifetime";
     time.checked_add(by).ok_or_else(|| Error::new(ErrorKind::Invalid, message))
+}
+
+fn lost_password() -> Error {
+    Error::new(ErrorKind::Random, "a password could not be made")
 }
 
 pub(super) fn in_grace(service: &str) -> Error {

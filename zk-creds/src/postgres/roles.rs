@@ -3,11 +3,12 @@
 use std::time::SystemTime;
 
 use postgres_protocol::escape::{escape_identifier, escape_literal};
-use secrecy::SecretString;
 use tokio_postgres::Transaction;
+use tokio_postgres::types::Type;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use super::scram::Password;
 use crate::clock::utc;
 use crate::credential::Lease;
 use crate::error::{Error, ErrorKind};
@@ -31,19 +32,10 @@ pub(super) fn solution_prefix(solution: &str) -> String {
     format!("zk_{solution}_")
 }
 
-/// 256 random bits.
-pub(super) fn new_password() -> Result<SecretString, Error> {
-    let mut bytes = Zeroizing::new([0; 32]);
-    getrandom::fill(bytes.as_mut())?;
-    Ok(SecretString::from(data_encoding::BASE64URL_NOPAD.encode(bytes.as_ref())))
-}
-
 /// A login and its lease, about to be created.
 pub(super) struct Draft {
     pub(super) lease: Lease,
-    pub(super) password: SecretString,
-    /// What the server is given in place of the password.
-    pub(super) verifier: Zeroizing<String>,
+    pub(super) password: Password,
 }
 
 /// The statements that create a login and its lease.
@@ -55,7 +47,7 @@ pub(super) fn creation(
     draft: &Draft,
     database: u32,
 ) -> Result<Zeroizing<String>, Error> {
-    let Draft { lease, password: _, verifier } = draft;
+    let Draft { lease, password } = draft;
     let role = escape_identifier(&lease.login);
     let declared = serde_json::to_string(service)
         .map_err(|e| Error::new(ErrorKind::Invalid, "the service cannot be written").because(e))?;
@@ -71,7 +63,7 @@ pub(super) fn creation(
                                 issued_at, expires_at, max_expires_at)
          VALUES ({}, {}, {}, {}, {}, {}, {}, 'active', {issued}, {expires}, {max});",
         service.connections,
-        escape_literal(verifier),
+        escape_literal(&password.verifier),
         service.statement_timeout_ms,
         groups.join(", "),
         escape_literal(&mark(solution, lease.id, database)),
@@ -124,11 +116,11 @@ pub(super) fn literal(lease: Uuid) -> String {
 /// that it may end its sessions and hand on what it owns.
 pub(super) async fn disable(transaction: &Transaction<'_>, login: &str) -> Result<(), Error> {
     let memberships = transaction
-        .query(
+        .query_typed(
             "SELECT DISTINCT g.rolname::text FROM pg_catalog.pg_auth_members m
              JOIN pg_catalog.pg_roles g ON g.oid = m.roleid JOIN pg_catalog.pg_roles l ON l.oid = m.member
              WHERE l.rolname = $1::text::name",
-            &[&login],
+            &[(&login, Type::TEXT)],
         )
         .await?;
     let role = escape_identifier(login);
@@ -158,7 +150,7 @@ pub(super) fn membership_options(server_major: i32) -> &'static str {
 
 pub(super) async fn server_major(transaction: &Transaction<'_>) -> Result<i32, Error> {
     let row = transaction
-        .query_one("SELECT pg_catalog.current_setting('server_version_num')::int4 / 10000", &[])
+        .query_typed_one("SELECT pg_catalog.current_setting('server_version_num')::int4 / 10000", &[])
         .await?;
     Ok(row.try_get(0)?)
 }

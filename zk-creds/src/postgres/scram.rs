@@ -9,10 +9,25 @@ use zeroize::Zeroizing;
 
 use crate::error::Error;
 
+/// A new password, and what the server is given in its place.
+pub(super) struct Password {
+    pub(super) plain: SecretString,
+    pub(super) verifier: Zeroizing<String>,
+}
+
+/// Makes a password of 256 random bits. Slow on purpose, unless there are few iterations.
+pub(super) fn password(iterations: NonZeroU32) -> Result<Password, Error> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    getrandom::fill(bytes.as_mut())?;
+    let plain = SecretString::from(data_encoding::BASE64URL_NOPAD.encode(bytes.as_ref()));
+    let verifier = verifier(&plain, iterations)?;
+    Ok(Password { plain, verifier })
+}
+
 /// Derives the verifier of a password under a fresh salt, in the form that PostgreSQL stores (manual, section 53.10).
 ///
 /// The password must be ASCII, as all that we make are: others would have to be normalized first (RFC 4013).
-pub(super) fn verifier(password: &SecretString, iterations: NonZeroU32) -> Result<Zeroizing<String>, Error> {
+fn verifier(password: &SecretString, iterations: NonZeroU32) -> Result<Zeroizing<String>, Error> {
     let mut salt = [0; 16];
     getrandom::fill(&mut salt)?;
     Ok(verifier_with(password, iterations, &salt))

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Transaction};
 
 use super::issuer::Issuer;
 use super::revoke::exists;
 use super::roles;
+use super::transaction::begin;
 use crate::error::{Error, ErrorKind};
 
 /// A session that is idle ends within a millisecond.
@@ -21,7 +23,7 @@ impl Issuer {
         let (start, mut pause) = (Instant::now(), FIRST_PAUSE);
         loop {
             // The server shows one transaction one picture of its sessions, so each look is a transaction of its own.
-            let mut transaction = self.begin(client).await?;
+            let mut transaction = begin(client, self.config.lock_timeout).await?;
             if !exists(&transaction, login).await? || tell(&mut transaction, login).await?.is_empty() {
                 return Ok(());
             }
@@ -68,13 +70,14 @@ async fn tell(transaction: &mut Transaction<'_>, login: &str) -> Result<Vec<i32>
 /// INVARIANT: locks are read first. A session that starts in between then shows in both, or in the second alone; in the
 /// other order it could show in neither.
 async fn suspects(transaction: &Transaction<'_>, login: &str) -> Result<BTreeMap<i32, bool>, Error> {
-    let locks =
-        transaction.query("SELECT DISTINCT pid FROM pg_catalog.pg_locks WHERE pid IS NOT NULL", &[]).await?;
+    let locks = transaction
+        .query_typed("SELECT DISTINCT pid FROM pg_catalog.pg_locks WHERE pid IS NOT NULL", &[])
+        .await?;
     let shown = transaction
-        .query(
+        .query_typed(
             "SELECT pid, coalesce(usename = $1::text::name, false) FROM pg_catalog.pg_stat_activity
              WHERE usesysid IS NOT NULL",
-            &[&login],
+            &[(&login, Type::TEXT)],
         )
         .await?;
     let mut suspects = BTreeMap::new();
@@ -108,7 +111,7 @@ async fn terminate(transaction: &mut Transaction<'_>, login: &str, pid: i32) -> 
     // Rolled back in any case, which ends acting as the login.
     let attempt = transaction.transaction().await?;
     attempt.batch_execute(&roles::act_as(login)).await?;
-    match attempt.query_one("SELECT pg_catalog.pg_terminate_backend($1::int4)", &[&pid]).await {
+    match attempt.query_typed_one("SELECT pg_catalog.pg_terminate_backend($1)", &[(&pid, Type::INT4)]).await {
         Ok(_) => Ok(attempt.rollback().await.map(|()| Answer::Told)?),
         Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
             Ok(attempt.rollback().await.map(|()| Answer::NotItsSession)?)
