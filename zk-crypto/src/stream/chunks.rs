@@ -72,3 +72,9 @@ impl Chunks {
         (index < MAX_CHUNKS).then_some(nonce)
     }
 }
+
+/// Wipes a buffer to its end, where text of an earlier chunk may be: as a slice, which is wiped many times faster than a `Vec`.
+pub(super) fn wipe(text: &mut Vec<u8>) {
+    text.resize(text.capacity(), 0);
+    text.as_mut_slice().zeroize();
+}

@@ -5,9 +5,7 @@ use std::{
     io::{self, Read},
 };
 
-use zeroize::Zeroize;
-
-use super::chunks::{CHUNK, Chunks, SEALED_CHUNK};
+use super::chunks::{CHUNK, Chunks, SEALED_CHUNK, wipe};
 use crate::Error;
 
 /// Opens what it reads: see [`StreamOpener::reader`](super::StreamOpener::reader).
@@ -135,7 +133,7 @@ pub(super) fn copy(from: &[u8], to: &mut [u8]) -> usize {
 
 impl Drop for Opening {
     fn drop(&mut self) {
-        self.text.zeroize();
+        wipe(&mut self.text);
     }
 }
 

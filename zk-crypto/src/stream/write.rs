@@ -5,11 +5,9 @@ use std::{
     io::{self, Write},
 };
 
-use zeroize::Zeroize;
-
 use super::{
     StreamSealer,
-    chunks::{CHUNK, Chunks, SEALED_CHUNK},
+    chunks::{CHUNK, Chunks, SEALED_CHUNK, wipe},
 };
 use crate::{Error, fork::Process};
 
@@ -153,8 +151,7 @@ impl Sealing {
 
 impl Drop for Sealing {
     fn drop(&mut self) {
-        // Whole, because there may be text of an earlier chunk behind the end.
-        self.text.zeroize();
+        wipe(&mut self.text);
     }
 }
 
