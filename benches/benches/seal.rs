@@ -1,9 +1,13 @@
 //! What does sealing and opening one value cost, beside the cipher alone and beside what one writes by hand?
 
+#[cfg(feature = "peers")]
+#[path = "seal/peers.rs"]
+mod peers;
+
 use std::{hint::black_box, pin::pin, sync::Arc, task};
 
 use aes_gcm::{Aes256Gcm, KeyInit, aead::AeadInOut};
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, Tag, UnboundKey};
 use benches::{Table, print_scaling};
 use rand::Rng;
 use zk_crypto::{Context, Encryptor, EncryptorConfig, MemoryKeyStore, OVERHEAD, Scope, Sealer, Suite};
@@ -21,10 +25,13 @@ fn main() {
         opening(len, &ours, &xchacha);
     }
     scaling(&ours);
+    #[cfg(feature = "peers")]
+    peers::pgcrypto();
 }
 
 fn sealing(len: usize, ours: &Ours, xchacha: &Ours) {
-    let text = vec![5; len];
+    let words = "x".repeat(len);
+    let text = words.as_bytes().to_vec();
     let key = aws_lc();
     let mut table = Table::new(format!("Seal {len} bytes"), len);
     table.row("REF: AES-256-GCM of aws-lc-rs by hand", || by_hand(&key, &text));
@@ -39,6 +46,12 @@ fn sealing(len: usize, ours: &Ours, xchacha: &Ours) {
     table.row("aws-lc-rs alone, in place", move || {
         aws.seal_in_place_separate_tag(nonce(), Aad::from(AAD), &mut buffer).unwrap()
     });
+    table.row("aws-lc-rs alone, into a new buffer", || {
+        let mut out = vec![0; len + 16];
+        let (sealed, tag) = out.split_at_mut(len);
+        key.seal_out_of_place_scatter(nonce(), Aad::from(AAD), &text, sealed, &[], tag).unwrap();
+        out
+    });
     let (mut buffer, ring) = (text.clone(), ring());
     table.row("ring alone, in place", move || {
         let nonce = ring::aead::Nonce::assume_unique_for_key([1; 12]);
@@ -48,6 +61,8 @@ fn sealing(len: usize, ours: &Ours, xchacha: &Ours) {
     table.row("RustCrypto AES-256-GCM alone, in place", move || {
         rust.encrypt_inout_detached(&[1; 12].into(), &AAD, buffer.as_mut_slice().into()).unwrap()
     });
+    #[cfg(feature = "peers")]
+    peers::sealing(&mut table, &words);
     table.print();
 }
 
@@ -72,6 +87,12 @@ fn opening(len: usize, ours: &Ours, xchacha: &Ours) {
     table.row("zk-crypto, Encryptor::open, XChaCha20-Poly1305", || {
         now(xchacha.encryptor.open(&xchacha.scope, &xchacha.context, &other)).unwrap()
     });
+    let (mut buffer, (alone, tag), aws) = (text.clone(), alone(&key, &text), aws_lc());
+    table.row("aws-lc-rs alone, into a used buffer", move || {
+        aws.open_separate_gather(nonce(), Aad::from(AAD), &alone, tag.as_ref(), &mut buffer).unwrap()
+    });
+    #[cfg(feature = "peers")]
+    peers::opening(&mut table, &"x".repeat(len));
     table.print();
 }
 
@@ -128,12 +149,20 @@ impl Ours {
     }
 }
 
-/// Polls a future that has nothing to wait for, as with every key in the cache.
+/// Polls a future that has nothing to wait for, as with every key in the cache: where it stands, as `.await` does.
+#[inline(always)]
 fn now<F: Future>(future: F) -> F::Output {
     match pin!(future).poll(&mut task::Context::from_waker(task::Waker::noop())) {
         task::Poll::Ready(output) => output,
         task::Poll::Pending => panic!("the key is not in the cache"),
     }
+}
+
+/// Ciphertext and tag.
+fn alone(key: &LessSafeKey, text: &[u8]) -> (Vec<u8>, Tag) {
+    let mut sealed = text.to_vec();
+    let tag = key.seal_in_place_separate_tag(nonce(), Aad::from(AAD), &mut sealed).unwrap();
+    (sealed, tag)
 }
 
 fn aws_lc() -> LessSafeKey {
