@@ -218,6 +218,8 @@ async fn tampering_with_a_view_is_planned_back() {
         format!("DROP VIEW {view}"),
         format!("GRANT SELECT ON {view} TO PUBLIC"),
         format!("ALTER VIEW {view} OWNER TO postgres"),
+        format!("ALTER VIEW {view} SET (security_invoker = true)"),
+        format!("ALTER VIEW {view} SET (security_barrier = true)"),
         format!(
             "CREATE OR REPLACE VIEW {view} AS SELECT id, tenant, secret, email, phone::text, born, score::int8, photo FROM people"
         ),

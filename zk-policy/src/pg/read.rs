@@ -309,7 +309,8 @@ async fn views(transaction: &Transaction<'_>, wanted: &State, state: &mut State)
     let roles: Vec<&str> = state.roles.keys().map(String::as_str).collect();
     let rows = transaction
         .query(
-            "SELECT n.nspname::text, c.relname::text, o.rolname::text, pg_get_viewdef(c.oid)
+            "SELECT n.nspname::text, c.relname::text, o.rolname::text,
+                    pg_get_viewdef(c.oid) || coalesce(' WITH ' || array_to_string(c.reloptions, ', '), '')
              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles o ON o.oid = c.relowner
              WHERE c.relkind = 'v' AND (o.rolname::text = ANY ($3)
                OR (n.nspname::text, c.relname::text) IN (SELECT * FROM unnest($1::text[], $2::text[])))",
@@ -318,6 +319,7 @@ async fn views(transaction: &Transaction<'_>, wanted: &State, state: &mut State)
         .await?;
     for row in &rows {
         let view = name(row)?;
+        // An option, such as `security_invoker`, makes another view of it, as a mask that is none.
         let grants = state.tables.remove(&view).map(|found| found.grants).unwrap_or_default();
         state.views.insert(view, ViewObject { owner: row.try_get(2)?, definition: row.try_get(3)?, grants });
     }
