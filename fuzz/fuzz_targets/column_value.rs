@@ -1,4 +1,4 @@
-//! Any bytes are a value of a column's type that encodes to the same bytes, or an error. Run: `cargo fuzz run column_value`.
+//! Any bytes are a value of a column's type that encodes to the same bytes, or an error. Run: `fuzz/run 60 column_value`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,5 +1,5 @@
 //! Any bytes are a token that writes back to the same bytes, or an error; any text normalizes to its own spelling, or is an
-//! error. Run: `cargo fuzz run index_token`.
+//! error. Run: `fuzz/run 60 index_token`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Any text is a valid manifest or an error. Run: `cargo fuzz run manifest`.
+//! Any text is a valid manifest or an error. Run: `fuzz/run 60 manifest`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

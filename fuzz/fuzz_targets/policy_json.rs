@@ -1,4 +1,4 @@
-//! Any JSON gives a document that can be printed and checked, or diagnostics. Run: `cargo fuzz run policy_json`.
+//! Any JSON gives a document that can be printed and checked, or diagnostics. Run: `fuzz/run 60 policy_json`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Any text gives a document that prints back to itself and can be formatted, or diagnostics. Run: `cargo fuzz run policy_text`.
+//! Any text gives a document that prints back to itself and can be formatted, or diagnostics. Run: `fuzz/run 60 policy_text`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,5 +1,5 @@
 //! Any bytes are a value for public keys that writes back to the same bytes, or an error; so are public keys; a made-up key
-//! opens nothing. Run: `cargo fuzz run portable`.
+//! opens nothing. Run: `fuzz/run 60 portable`.
 #![no_main]
 
 use std::sync::LazyLock;

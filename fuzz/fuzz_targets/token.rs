@@ -1,4 +1,4 @@
-//! Any text is a token that shows its kind, or an error. Run: `cargo fuzz run token`.
+//! Any text is a token that shows its kind, or an error. Run: `fuzz/run 60 token`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

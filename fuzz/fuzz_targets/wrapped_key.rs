@@ -1,5 +1,5 @@
 //! Any bytes are a wrapped key that writes back to the same bytes, or an error; so are key URIs. Run:
-//! `cargo fuzz run wrapped_key`.
+//! `fuzz/run 60 wrapped_key`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
