@@ -257,7 +257,7 @@ async fn all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
     done.into_iter().flatten().collect()
 }
 
-fn no_key(scope: &Scope) -> Error {
+pub(crate) fn no_key(scope: &Scope) -> Error {
     Error::new(
         ErrorKind::NoKey,
         format!("scope `{scope}` has no active data key; make one with Encryptor::create_key or rotate_key"),

@@ -2,9 +2,12 @@
 
 mod control;
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
-use tokio_postgres::{Client, Transaction};
+use tokio_postgres::{
+    Client, Statement, Transaction,
+    types::{ToSql, Type},
+};
 
 pub(crate) use self::control::Checkpoint;
 pub use self::control::{JobControl, JobStatus};
@@ -75,6 +78,27 @@ pub(crate) struct Walk {
     pub(crate) skip_locked: bool,
     /// Keys of rows that failed, so that the next pass does not find them again.
     pub(crate) skipped: Vec<String>,
+    /// What was prepared on the connection: a batch asks the server five times, and would twice as often without.
+    statements: BTreeMap<String, Statement>,
+}
+
+impl Walk {
+    pub(crate) fn new(skip_locked: bool) -> Self {
+        Self { after: None, skip_locked, skipped: Vec::new(), statements: BTreeMap::new() }
+    }
+
+    pub(crate) async fn prepared(
+        &mut self,
+        transaction: &Transaction<'_>,
+        sql: String,
+    ) -> Result<Statement, Error> {
+        if let Some(known) = self.statements.get(&sql) {
+            return Ok(known.clone());
+        }
+        let statement = transaction.prepare(&sql).await.map_err(|e| cannot(&e))?;
+        self.statements.insert(sql, statement.clone());
+        Ok(statement)
+    }
 }
 
 /// One kind of job.
@@ -119,7 +143,7 @@ impl Job {
     ) -> Result<u64, Error> {
         let start = encryptor.elapsed();
         // First around the rows that others hold, then waiting for those that are left.
-        let mut walk = Walk { after: None, skip_locked: true, skipped: Vec::new() };
+        let mut walk = Walk::new(true);
         let mut done = 0;
         loop {
             let mut found = 0;
@@ -149,12 +173,11 @@ impl Job {
         let transaction = client.transaction().await.map_err(|e| cannot(&e))?;
         let settings = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         // So that a value has one text, whatever the session has chosen.
-        for (name, value) in PLAIN_TEXT.into_iter().chain(settings) {
-            transaction
-                .execute("SELECT pg_catalog.set_config($1, $2, true)", &[&name, &value])
-                .await
-                .map_err(|e| cannot(&e))?;
-        }
+        let (names, values): (Vec<_>, Vec<_>) = PLAIN_TEXT.into_iter().chain(settings).unzip();
+        transaction
+            .query_typed(sql::SETTINGS, &[(&names, Type::TEXT_ARRAY), (&values, Type::TEXT_ARRAY)])
+            .await
+            .map_err(|e| cannot(&e))?;
         Ok(transaction)
     }
 
@@ -215,8 +238,9 @@ pub(crate) async fn column_type(
     table: &str,
     column: &str,
 ) -> Result<String, Error> {
-    let row = transaction.query_opt(sql::COLUMN_TYPE, &[&table, &column]).await.map_err(|e| cannot(&e))?;
-    row.map(|row| row.get(0)).ok_or_else(|| Error::invalid("there is no such table or key column"))
+    let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&table, Type::TEXT), (&column, Type::TEXT)];
+    let rows = transaction.query_typed(sql::COLUMN_TYPE, &parameters).await.map_err(|e| cannot(&e))?;
+    rows.first().map(|row| row.get(0)).ok_or_else(|| Error::invalid("there is no such table or key column"))
 }
 
 /// The server waits, on our own connection: no timer of a runtime is needed, and dropping the job ends it.

@@ -165,7 +165,7 @@ impl Migration {
             self.state.set_checkpoint(&transaction, &start).await?;
             transaction.commit().await.map_err(|e| cannot(&e))?;
         }
-        let mut walk = Walk { after: None, skip_locked: false, skipped: Vec::new() };
+        let mut walk = Walk::new(false);
         while self.verify_batch(client, encryptor, &mut walk).await? {}
         let left = self.count(client, Rows::Unsealed).await?;
         if left > 0 || !walk.skipped.is_empty() {
@@ -314,9 +314,10 @@ impl Migration {
         transaction: &Transaction<'_>,
         rows: Rows,
         types: &Types,
-        walk: &Walk,
+        walk: &mut Walk,
     ) -> Result<Vec<Locked>, Error> {
         let sql = self.twin.batch(rows, types.form, &types.key, walk.after.is_some(), walk.skip_locked);
+        let sql = walk.prepared(transaction, sql).await?;
         let limit = i64::from(self.job.batch_size);
         let rows = transaction
             .query(&sql, &[&None::<String>, &limit, &walk.skipped, &walk.after])

@@ -162,9 +162,10 @@ impl Reindex {
         transaction: &Transaction<'_>,
         indexer: &Indexer,
         key_type: &str,
-        walk: &Walk,
+        walk: &mut Walk,
     ) -> Result<Vec<(String, Sealed)>, Error> {
         let sql = self.tokens(indexer).batch(key_type, walk.after.is_some(), walk.skip_locked);
+        let sql = walk.prepared(transaction, sql).await?;
         let (version, limit) = (indexer.version().to_be_bytes(), i64::from(self.job.batch_size));
         let rows = transaction
             .query(&sql, &[&version.as_slice(), &limit, &walk.skipped, &walk.after])
@@ -199,7 +200,8 @@ impl Work for Reindex {
                 Err(error) => self.job.failed(walk, key, error)?,
             }
         }
-        let done = transaction.execute(&tokens.set(&key_type), &[&keys, &old, &new]).await;
+        let update = walk.prepared(&transaction, tokens.set(&key_type)).await?;
+        let done = transaction.execute(&update, &[&keys, &old, &new]).await;
         let done = done.map_err(|e| cannot(&e))?;
         finish(transaction, walk, last.clone(), (done, keys.len() as u64)).await?;
         Ok(Batch { found: rows.len() as u64, done })

@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use tokio_postgres::{Client, Transaction};
+use tokio_postgres::{Client, Statement, Transaction};
 
 use crate::{
     Context, Encryptor, Error, KeyId, KeyState, Plaintext, Scope, Sealed,
+    encryptor::no_key,
     job::{Batch, Job, RowContext, Walk, Work, cannot, column_type, finish, job_methods},
     sql,
 };
@@ -117,8 +118,10 @@ impl Reseal {
 
     /// The active key of the scope, and the older ones whose values can be opened.
     async fn keys(&self, encryptor: &Encryptor) -> Result<(KeyId, Vec<KeyId>), Error> {
-        let active = encryptor.active_key(&self.scope).await?;
         let keys = encryptor.keys(&self.scope).await?;
+        let Some(active) = keys.iter().find(|k| k.state == KeyState::Active).map(|k| k.id) else {
+            return Err(no_key(&self.scope));
+        };
         let old = keys.iter().filter(|k| k.id != active && k.state != KeyState::Destroyed);
         Ok((active, old.map(|k| k.id).collect()))
     }
@@ -135,10 +138,11 @@ impl Reseal {
         &self,
         transaction: &Transaction<'_>,
         old: &[KeyId],
-        walk: &Walk,
+        key_type: &str,
+        walk: &mut Walk,
     ) -> Result<Vec<Locked>, Error> {
-        let key_type = column_type(transaction, self.column.table(), &self.key_column).await?;
-        let query = self.column.batch(walk.skip_locked, walk.after.is_some(), &key_type);
+        let query = self.column.batch(walk.skip_locked, walk.after.is_some(), key_type);
+        let query = walk.prepared(transaction, query).await?;
         let limit = i64::from(self.job.batch_size);
         let rows = transaction
             .query(&query, &[&bytes(old), &limit, &walk.skipped, &walk.after])
@@ -201,13 +205,12 @@ impl Reseal {
         transaction: &Transaction<'_>,
         rows: &[Locked],
         resealed: &[Sealed],
+        update: &Statement,
     ) -> Result<u64, Error> {
-        let key_type = column_type(transaction, self.column.table(), &self.key_column).await?;
         let keys: Vec<&str> = rows.iter().map(|(key, _)| key.as_str()).collect();
         let old: Vec<&[u8]> = rows.iter().map(|(_, sealed)| sealed.as_bytes()).collect();
         let new: Vec<&[u8]> = resealed.iter().map(Sealed::as_bytes).collect();
-        let update = self.column.swap(&key_type);
-        transaction.execute(&update, &[&keys, &old, &new]).await.map_err(|e| cannot(&e))
+        transaction.execute(update, &[&keys, &old, &new]).await.map_err(|e| cannot(&e))
     }
 }
 
@@ -225,12 +228,14 @@ impl Work for Reseal {
         // The cache may still hold the key from before the rotation.
         encryptor.expect_active(&self.scope, active);
         let transaction = self.job.begin(client).await?;
-        let rows = self.lock_rows(&transaction, &old, walk).await?;
+        let key_type = column_type(&transaction, self.column.table(), &self.key_column).await?;
+        let rows = self.lock_rows(&transaction, &old, &key_type, walk).await?;
         let found = rows.len() as u64;
         let Some((last, _)) = rows.last() else { return Ok(Batch::default()) };
         let last = last.clone();
         let (rows, resealed) = self.reseal(encryptor, rows, walk).await?;
-        let done = self.swap(&transaction, &rows, &resealed).await?;
+        let update = walk.prepared(&transaction, self.column.swap(&key_type)).await?;
+        let done = self.swap(&transaction, &rows, &resealed, &update).await?;
         finish(transaction, walk, last, (done, rows.len() as u64)).await?;
         Ok(Batch { found, done })
     }

@@ -124,10 +124,15 @@ pub(crate) fn page(key: &str, key_type: &str, after: bool, skip_locked: bool) ->
     format!("AND {key}::text <> ALL ($3) {after} ORDER BY {key} LIMIT $2 FOR UPDATE{skip}")
 }
 
+/// `$1`: names of run-time parameters, `$2`: their values, for the transaction.
+pub(crate) const SETTINGS: &str = "
+SELECT pg_catalog.set_config(setting.name, setting.value, true)
+FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS setting (name, value)";
+
 /// `$1`: quoted table, `$2`: column. The column's type, quoted by the catalog.
 pub(crate) const COLUMN_TYPE: &str = "
 SELECT pg_catalog.format_type(atttypid, -1) FROM pg_catalog.pg_attribute
-WHERE attrelid = pg_catalog.to_regclass($1) AND attname = $2::text AND attnum > 0 AND NOT attisdropped";
+WHERE attrelid = pg_catalog.to_regclass($1) AND attname = $2 AND attnum > 0 AND NOT attisdropped";
 
 #[cfg(test)]
 mod tests {
