@@ -22,16 +22,20 @@ pub enum ErrorKind {
     Expired,
     /// Somebody else is at work on the same, or an earlier rotation is still in its grace.
     Conflict,
+    /// What the caller expected to be there is not: read again, and decide again.
+    Stale,
     /// A person has to do something first, which the message names: trying again alone does not help.
     Blocked,
-    /// The database refused the login, or the connected role lacks a privilege.
+    /// The database or the service refused the login, or the connected role lacks a privilege.
     Denied,
     /// The server's certificate or name could not be verified, or it offers no TLS.
     Untrusted,
-    /// The database cannot be reached.
+    /// The database or the service cannot be reached, or has too much to do.
     Unavailable,
     /// The database refused a statement.
     Database,
+    /// What was read is not what was written, or cannot be: look at the store, use nothing of it.
+    Corrupt,
     /// The operating system gave no random bytes.
     Random,
 }

@@ -30,6 +30,9 @@
 //! # Features
 //! - `postgres`: the issuer of PostgreSQL logins and of tokens, with its audit; connections and pools with its logins.
 //! - `tls`: verified TLS that follows its certificates and roots while it runs.
+//! - `sealed`: secrets in PostgreSQL, sealed by zk-crypto.
+//! - `aws`, `azure`, `gcp`, `vault`: secrets in the services of these names.
+//! - `testing`: the laws of secret stores, for the tests of stores written elsewhere.
 //! - `authority`: an authority that signs short-lived certificates for services, and rests sealed.
 //! - `https`: servers and clients between services.
 //!
@@ -50,6 +53,9 @@ mod error;
 mod manifest;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+pub mod secret;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(feature = "tls")]
 pub mod tls;
 mod token;

@@ -13,9 +13,9 @@ mod roles;
 mod scram;
 mod sessions;
 mod source;
-mod tables;
+pub(crate) mod tables;
 mod tokens;
-mod transaction;
+pub(crate) mod transaction;
 
 pub use deploy::{Change, Deployed, Deployment, Step};
 pub use issuer::{Issuer, IssuerConfig};

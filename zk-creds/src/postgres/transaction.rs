@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind};
 
 /// What a transaction learns of its server and of itself when it begins.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Server {
+pub(crate) struct Server {
     pub(super) major: i32,
     /// Whether the connected role may create roles.
     pub(super) may_create_roles: bool,
@@ -59,7 +59,7 @@ impl Issuer {
 }
 
 /// Begins a transaction in which names mean what PostgreSQL means by them.
-pub(super) async fn begin(client: &mut Client, lock_timeout: Duration) -> Result<Transaction<'_>, Error> {
+pub(crate) async fn begin(client: &mut Client, lock_timeout: Duration) -> Result<Transaction<'_>, Error> {
     // Whoever waited for a lock has to see what its holder did, so each statement takes a snapshot of its own.
     let transaction = client
         .build_transaction()
