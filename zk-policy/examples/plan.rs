@@ -37,6 +37,8 @@ options
   --schema FILE       for check and matrix: tables and columns as JSON, instead of a database
   --format FORMAT     text (the default) or json; for plan and apply also sql, for matrix also html
   --check             for fmt: leaves the file as it is
+  --remove-drift      makes steps of what weakens the policy without being part of it, instead of reporting it
+  --alongside POLICY  names another policy that may guard the same tables; may be given several times
   --allow-widening    lets apply give somebody more access than before; without it such a plan is refused
 
 environment
@@ -46,7 +48,7 @@ environment
 exit status
   0  there is nothing to do: the policy is right, is in force, nothing weakens it (notes of lint do not count)
   1  it could not be done; why is said on standard error
-  2  there is something to do: the plan has steps, lint has findings, fmt --check would change the file
+  2  there is something to do: the plan has steps or reports drift, lint has findings, fmt --check would change the file
 ";
 
 type Result<T> = std::result::Result<T, Box<dyn StdError + Send + Sync>>;
@@ -115,14 +117,17 @@ async fn lint(arguments: &Arguments) -> Result<Outcome> {
 
 async fn plan(arguments: &Arguments) -> Result<Outcome> {
     let (mut client, policy) = arguments.connected().await?;
-    let plan = pg::plan(&mut client, &policy).await?;
+    let mut plan = pg::plan(&mut client, &policy).await?;
+    if arguments.remove_drift {
+        plan = plan.removing_drift();
+    }
     match arguments.format.as_str() {
         "json" => say(&json(&plan)?)?,
         "sql" => say(&plan.to_sql())?,
         _ => say(&plan.to_string())?,
     }
     if arguments.command == "plan" {
-        return Ok(if plan.is_empty() { Outcome::Done } else { Outcome::Todo });
+        return Ok(if plan.is_empty() && plan.drift.is_empty() { Outcome::Done } else { Outcome::Todo });
     }
     let consent = if arguments.widening { Consent::Widening } else { Consent::NarrowingOnly };
     let accepted = plan.accept(consent).map_err(|refused| {
@@ -144,6 +149,8 @@ struct Arguments {
     format: String,
     check: bool,
     widening: bool,
+    remove_drift: bool,
+    alongside: Vec<String>,
 }
 
 impl Arguments {
@@ -154,6 +161,7 @@ impl Arguments {
         let (mut database, mut root_cert, mut schema) = (None, None, None);
         let (mut plaintext, mut check, mut widening) = (false, false, false);
         let mut format = "text".to_owned();
+        let (mut remove_drift, mut alongside) = (false, Vec::new());
         let mut words = Vec::new();
         let mut parser = lexopt::Parser::from_env();
         while let Some(argument) = parser.next()? {
@@ -165,6 +173,8 @@ impl Arguments {
                 Long("format") => format = unicode(parser.value()?)?,
                 Long("plaintext") => plaintext = true,
                 Long("check") => check = true,
+                Long("remove-drift") => remove_drift = true,
+                Long("alongside") => alongside.push(unicode(parser.value()?)?),
                 Long("allow-widening") => widening = true,
                 Value(word) => words.push(word),
                 other => return Err(format!("{}; --help lists what there is", other.unexpected()).into()),
@@ -185,7 +195,19 @@ impl Arguments {
             return Err(format!("{command} has no format `{format}`, only {}", formats.join(", ")).into());
         }
         let file = file.into();
-        Ok(Some(Self { command, file, database, root_cert, plaintext, schema, format, check, widening }))
+        Ok(Some(Self {
+            command,
+            file,
+            database,
+            root_cert,
+            plaintext,
+            schema,
+            format,
+            check,
+            widening,
+            remove_drift,
+            alongside,
+        }))
     }
 
     /// The policy, checked against the file of a schema, or against the database.
@@ -217,7 +239,7 @@ impl Arguments {
         if !policy.warnings().is_empty() {
             writeln!(io::stderr(), "{}\n", self.drawn(policy.warnings(), &text))?;
         }
-        Ok(policy)
+        Ok(self.alongside.iter().fold(policy, |policy, other| policy.alongside(other)))
     }
 
     fn reformat(&self) -> Result<Outcome> {

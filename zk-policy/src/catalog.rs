@@ -1,6 +1,7 @@
 //! The one vocabulary for what a database holds and for what a policy wants it to hold: plain, ordered data.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -21,13 +22,18 @@ pub(crate) struct State {
     pub(crate) views: BTreeMap<QualifiedName, ViewObject>,
     /// `(schema, role)` pairs with CREATE. Never wanted.
     pub(crate) creating: BTreeSet<(String, String)>,
-    /// Ways around the tables, in words. Never wanted.
-    pub(crate) exposed: BTreeSet<String>,
+    /// What others granted or made that opens the tables. Never wanted.
+    pub(crate) exposed: BTreeSet<Drift>,
+    /// The policies that may guard the same tables.
+    pub(crate) alongside: BTreeSet<String>,
+    /// The roles of those policies: what they hold is for those to say. Known of a catalog only.
+    pub(crate) others: BTreeSet<String>,
     /// `(role, asked, asking)`: narrowing what the role sees of the table asked may widen what it may do to the table
     /// asking, because a rule of that refuses by what it finds. Known of what is wanted only.
     pub(crate) refusing: BTreeSet<(String, QualifiedName, QualifiedName)>,
     pub(crate) tables: BTreeMap<QualifiedName, TableObject>,
-    /// What the policy's roles need of tables that are not the policy's: the keys of masks. Known of what is wanted only.
+    /// What the policy's roles need of relations that are not the policy's: keys of masks, sequences of defaults. Known
+    /// of what is wanted only.
     pub(crate) lent: BTreeMap<QualifiedName, BTreeSet<Grant>>,
 }
 
@@ -87,6 +93,8 @@ pub(crate) enum Privilege {
     References,
     Trigger,
     Maintain,
+    /// Of a sequence: drawing numbers from it.
+    Usage,
 }
 
 impl Privilege {
@@ -97,6 +105,29 @@ impl Privilege {
             Command::Update => Self::Update,
             Command::Delete => Self::Delete,
         }
+    }
+}
+
+/// Something that weakens a policy and is no part of it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[non_exhaustive]
+pub struct Drift {
+    /// What it is and what it does, in words.
+    pub summary: String,
+    /// The statement that removes it.
+    pub remedy: String,
+}
+
+impl Drift {
+    pub(crate) fn new(summary: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { summary: summary.into(), remedy: remedy.into() }
+    }
+}
+
+impl fmt::Display for Drift {
+    /// Writes what it is, then the statement that removes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.summary, self.remedy)
     }
 }
 
@@ -125,7 +156,19 @@ impl State {
     /// SHA-256 over the ordered data. The `Debug` form of ordered data is deterministic and tells every field apart;
     /// it is compared within one build of this crate only, never stored.
     pub(crate) fn digest(&self) -> Digest {
-        let hash = Sha256::digest(format!("{self:?}").as_bytes());
-        Digest(hash.iter().map(|byte| format!("{byte:02x}")).collect())
+        let mut hasher = Hasher(Sha256::new());
+        // A hasher takes whatever it is given.
+        let _infallible = write!(hasher, "{self:?}");
+        Digest(hasher.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
+/// Hashes what is written to it.
+struct Hasher(Sha256);
+
+impl fmt::Write for Hasher {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.update(text);
+        Ok(())
     }
 }

@@ -114,6 +114,7 @@ pub fn check(document: &Document, schema: &Schema) -> Result<Policy, Diagnostics
         table.programs = Programs::new(&declared, table);
     }
     Ok(Policy {
+        alongside: BTreeSet::new(),
         name: document.name.as_str().to_owned(),
         declared,
         signed: document.signed,

@@ -24,7 +24,7 @@ pub(crate) const PREFIX: &str = "zk_";
 /// - privileges on columns are granted by list, so that a column added later stays closed until the policy is
 ///   planned again.
 pub(crate) fn compile(policy: &Policy) -> State {
-    let mut state = State::default();
+    let mut state = State { alongside: policy.alongside.clone(), ..State::default() };
     for role in policy.roles() {
         state.roles.insert(policy.database_role(role), RoleObject::default());
     }
@@ -59,14 +59,14 @@ fn masks(policy: &Policy, role: &str, state: &mut State) {
         let Some(right) = table.rights.get(&(role.to_owned(), Command::Select)) else { continue };
         state.usage.insert((name.schema.clone(), owner.clone()));
         let Some(object) = state.tables.get_mut(name) else { continue };
-        let select = policy_name(role, Command::Select);
-        for (policy_name, policy) in &mut object.policies {
-            if *policy_name == select || *policy_name == format!("{select}_deny") {
-                policy.roles.insert(owner.clone());
+        let select = policy_name(&policy.name, role, Command::Select);
+        for (name, rows) in &mut object.policies {
+            if *name == select || *name == format!("{select}_deny") {
+                rows.roles.insert(owner.clone());
             }
             // A floor that names its roles, because a persona passes it, holds for the view's owner as well.
-            if policy.command.is_none() && policy.roles.contains(&reader) {
-                policy.roles.insert(owner.clone());
+            if rows.command.is_none() && rows.roles.contains(&reader) {
+                rows.roles.insert(owner.clone());
             }
         }
         object.grants.extend(columns(&owner, Command::Select, right));
@@ -184,12 +184,12 @@ fn table_object(policy: &Policy, table: &TablePolicy) -> TableObject {
             check: condition,
         };
         if !object.roles.is_empty() {
-            policies.insert(format!("{PREFIX}floor"), object);
+            policies.insert(floor_name(&policy.name), object);
         }
     }
     for ((role, command), right) in &table.rights {
         let grantee = policy.database_role(role);
-        let name = policy_name(role, *command);
+        let name = policy_name(&policy.name, role, *command);
         policies.insert(
             name.clone(),
             rows(&grantee, *command, true, predicate::any(&right.allow, &mut settings)),
@@ -202,7 +202,7 @@ fn table_object(policy: &Policy, table: &TablePolicy) -> TableObject {
         }
         grants.extend(columns(&grantee, *command, right));
     }
-    let checks = table.critical.iter().map(|c| (check_name(c), sql::sealed_check(c))).collect();
+    let checks = table.critical.iter().map(|c| (check_name(&policy.name, c), sql::sealed_check(c))).collect();
     TableObject { row_security: true, forced: true, policies, grants, checks }
 }
 
@@ -233,23 +233,44 @@ fn columns(role: &str, command: Command, right: &Right) -> Vec<Grant> {
     right.columns.iter().map(of).collect()
 }
 
-fn policy_name(role: &str, command: Command) -> String {
-    object_name(&format!("{PREFIX}{role}_{}", command.name()))
+fn policy_name(policy: &str, role: &str, command: Command) -> String {
+    object_name(&format!("{PREFIX}{policy}_{role}_{}", command.name()))
 }
 
-fn check_name(column: &str) -> String {
-    object_name(&format!("{PREFIX}sealed_{column}"))
+/// The name of the floor that a policy puts under a table.
+pub(crate) fn floor_name(policy: &str) -> String {
+    object_name(&format!("{PREFIX}{policy}_floor"))
+}
+
+fn check_name(policy: &str, column: &str) -> String {
+    object_name(&format!("{}{column}", check_prefix(policy)))
+}
+
+fn check_prefix(policy: &str) -> String {
+    format!("{PREFIX}{policy}_sealed_")
+}
+
+/// Whether a CHECK constraint of that name is the policy's, for a column of today or of an earlier day.
+pub(crate) fn is_check_of(policy: &str, name: &str) -> bool {
+    let prefix = check_prefix(policy);
+    name.starts_with(beginning(&prefix))
 }
 
 /// The name, or its beginning and a digest where PostgreSQL would truncate it.
 fn object_name(name: &str) -> String {
-    const ROOM: usize = 63 - "_deny".len();
     if name.len() <= ROOM {
         return name.to_owned();
     }
     use sha2::Digest as _;
     let digest: String = sha2::Sha256::digest(name).iter().take(8).map(|b| format!("{b:02x}")).collect();
-    let kept: String =
-        name.char_indices().take_while(|(at, c)| at + c.len_utf8() <= ROOM - 17).map(|(_, c)| c).collect();
-    format!("{kept}_{digest}")
+    format!("{}_{digest}", beginning(name))
 }
+
+/// What a name keeps before its digest.
+fn beginning(name: &str) -> &str {
+    let end = name.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= ROOM - 17).last();
+    name.get(..end.unwrap_or(0)).unwrap_or(name)
+}
+
+/// PostgreSQL keeps 63 bytes of a name.
+const ROOM: usize = 63 - "_deny".len();

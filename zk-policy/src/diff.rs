@@ -4,9 +4,10 @@ mod order;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::catalog::{Grant, PolicyObject, Privilege, RoleObject, State, TableObject, ViewObject};
-use crate::compile::PREFIX;
+use crate::catalog::{Drift, Grant, PolicyObject, Privilege, RoleObject, State, TableObject, ViewObject};
+use crate::compile::{PREFIX, floor_name, is_check_of};
 use crate::schema::QualifiedName;
+use crate::sql;
 
 /// One change, as small as a reviewer would want to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +102,14 @@ pub(crate) enum Change {
         table: QualifiedName,
         name: String,
     },
+    /// Removes what weakens the policy without being part of it. Planned only when asked for.
+    Remove {
+        drift: Drift,
+        roles: BTreeSet<String>,
+        table: Option<QualifiedName>,
+        /// Whether it is the end of a role, on which nothing may depend any more.
+        ends_role: bool,
+    },
 }
 
 /// What the changes do to one role's access to one table.
@@ -113,48 +122,68 @@ pub(crate) enum Direction {
     Unclear,
 }
 
-/// The changes, narrowing ones first, and what the policy does not manage but is weakened by.
-pub(crate) fn diff(desired: &State, catalog: &State) -> (Vec<Change>, Vec<String>) {
-    let mut changes = Vec::new();
-    let mut drift = Vec::new();
+/// What stands between a database and what `policy` wants.
+#[derive(Debug, Default)]
+pub(crate) struct Difference {
+    /// Narrowing ones first.
+    pub(crate) changes: Vec<Change>,
+    /// What the policy does not manage but is weakened by, each as the change that would remove it.
+    pub(crate) drift: Vec<Change>,
+}
+
+impl Difference {
+    fn drift(&mut self, drift: Drift, roles: &[&String], table: Option<&QualifiedName>) {
+        let roles = roles.iter().map(|role| (*role).clone()).collect();
+        self.drift.push(Change::Remove { drift, roles, table: table.cloned(), ends_role: false });
+    }
+}
+
+pub(crate) fn diff(policy: &str, desired: &State, catalog: &State) -> Difference {
+    let mut found = Difference::default();
     for (role, wanted) in &desired.roles {
         match catalog.roles.get(role) {
-            None => changes.push(Change::CreateRole { role: role.clone() }),
-            Some(found) => role_changes(role, wanted, found, &mut changes, &mut drift),
+            None => found.changes.push(Change::CreateRole { role: role.clone() }),
+            Some(held) => role_changes(role, wanted, held, &mut found),
         }
     }
     for role in catalog.roles.keys().filter(|r| !desired.roles.contains_key(*r)) {
-        drift.push(format!("role {role} is no longer in the policy: DROP ROLE it when no login needs it"));
+        let what = format!("role {role} is no longer in the policy");
+        let drift = Drift::new(what, format!("DROP ROLE {}", sql::ident(role)));
+        let roles = BTreeSet::from([role.clone()]);
+        found.drift.push(Change::Remove { drift, roles, table: None, ends_role: true });
     }
     for (schema, role) in desired.usage.difference(&catalog.usage).cloned() {
-        changes.push(Change::GrantUsage { schema, role });
+        found.changes.push(Change::GrantUsage { schema, role });
     }
     for (schema, role) in catalog.usage.difference(&desired.usage).cloned() {
-        changes.push(Change::RevokeUsage { schema, role });
+        found.changes.push(Change::RevokeUsage { schema, role });
     }
     for (schema, role) in catalog.creating.iter().cloned() {
-        changes.push(Change::RevokeCreate { schema, role });
+        found.changes.push(Change::RevokeCreate { schema, role });
     }
-    drift.extend(catalog.exposed.iter().cloned());
-    view_changes(desired, catalog, &mut changes);
-    let empty = TableObject::default();
+    for drift in &catalog.exposed {
+        found.drift(drift.clone(), &[&sql::PUBLIC.to_owned()], None);
+    }
+    view_changes(desired, catalog, &mut found.changes);
+    let nothing = TableObject::default();
     for (name, wanted) in &desired.tables {
-        let found = catalog.tables.get(name).unwrap_or(&empty);
-        table_changes(name, wanted, found, catalog, &mut changes, &mut drift);
+        let table =
+            Table { policy, name, wanted, held: catalog.tables.get(name).unwrap_or(&nothing), catalog };
+        table.changes(&mut found);
     }
     for (name, wanted) in &desired.lent {
-        let held = &catalog.tables.get(name).unwrap_or(&empty).grants;
+        let held = &catalog.tables.get(name).unwrap_or(&nothing).grants;
         for grants in grouped(&wanted.difference(held).cloned().collect()) {
-            changes.push(Change::Grant { table: name.clone(), grants });
+            found.changes.push(Change::Grant { table: name.clone(), grants });
         }
     }
-    for (name, found) in catalog.tables.iter().filter(|(n, _)| !desired.tables.contains_key(*n)) {
+    for (name, held) in catalog.tables.iter().filter(|(n, _)| !desired.tables.contains_key(*n)) {
         // Our roles' privileges are ours wherever they are; the table itself is not in the policy.
-        let lent = desired.lent.get(name).unwrap_or(&empty.grants);
-        revoke_managed(name, lent, found, catalog, &mut changes);
+        let lent = desired.lent.get(name).unwrap_or(&nothing.grants);
+        revoke_managed(name, lent, &held.grants, catalog, &mut found.changes);
     }
-    order::arrange(&mut changes, desired, catalog);
-    (changes, drift)
+    order::arrange(&mut found.changes, desired, catalog);
+    found
 }
 
 /// A view that differs in anything is made again: it holds nothing, and belongs to a role that nobody acts as.
@@ -172,106 +201,135 @@ fn view_changes(desired: &State, catalog: &State, changes: &mut Vec<Change>) {
     }
 }
 
-fn role_changes(
-    role: &str,
-    wanted: &RoleObject,
-    found: &RoleObject,
-    changes: &mut Vec<Change>,
-    drift: &mut Vec<String>,
-) {
-    let excess: BTreeSet<String> = found.excess.difference(&wanted.excess).cloned().collect();
+fn role_changes(role: &String, wanted: &RoleObject, held: &RoleObject, found: &mut Difference) {
+    let excess: BTreeSet<String> = held.excess.difference(&wanted.excess).cloned().collect();
     if !excess.is_empty() {
-        changes.push(Change::StripRole { role: role.to_owned(), excess });
+        found.changes.push(Change::StripRole { role: role.clone(), excess });
     }
-    for group in found.member_of.difference(&wanted.member_of) {
-        drift.push(format!(
-            "role {role} is a member of {group} and so has its rights: REVOKE {group} FROM {role}"
-        ));
+    for group in held.member_of.difference(&wanted.member_of) {
+        let what = format!("role {role} is a member of {group} and so has its rights");
+        let remedy = format!("REVOKE {} FROM {}", sql::ident(group), sql::ident(role));
+        found.drift(Drift::new(what, remedy), &[role], None);
     }
 }
 
-fn table_changes(
-    name: &QualifiedName,
-    wanted: &TableObject,
-    found: &TableObject,
-    catalog: &State,
-    changes: &mut Vec<Change>,
-    drift: &mut Vec<String>,
-) {
-    if !(found.row_security && found.forced) {
-        let (enable, force) = (!found.row_security, !found.forced);
-        changes.push(Change::RowSecurity { table: name.clone(), enable, force });
+/// One table as it should be and as it is.
+struct Table<'a> {
+    policy: &'a str,
+    name: &'a QualifiedName,
+    wanted: &'a TableObject,
+    held: &'a TableObject,
+    catalog: &'a State,
+}
+
+impl Table<'_> {
+    fn changes(&self, found: &mut Difference) {
+        let Self { name, held, .. } = self;
+        if !(held.row_security && held.forced) {
+            let (enable, force) = (!held.row_security, !held.forced);
+            found.changes.push(Change::RowSecurity { table: (*name).clone(), enable, force });
+        }
+        self.policies(found);
+        self.checks(&mut found.changes);
+        self.grants(&mut found.changes);
+        self.foreign_grants(found);
     }
-    for (policy_name, policy) in &wanted.policies {
-        let (table, name, policy) = (name.clone(), policy_name.clone(), policy.clone());
-        match found.policies.get(policy_name) {
-            None => changes.push(Change::CreatePolicy { table, name, policy }),
-            Some(before) if *before == policy => {}
-            // ALTER POLICY can change neither the kind nor the command, nor take a clause away.
-            Some(before)
-                if before.permissive == policy.permissive
-                    && before.command == policy.command
-                    && before.using.is_some() == policy.using.is_some()
-                    && before.check.is_some() == policy.check.is_some() =>
-            {
-                changes.push(Change::AlterPolicy { table, name, before: before.clone(), after: policy });
+
+    fn policies(&self, found: &mut Difference) {
+        let Self { name, wanted, held, .. } = self;
+        for (policy_name, policy) in &wanted.policies {
+            let (table, name, policy) = ((*name).clone(), policy_name.clone(), policy.clone());
+            match held.policies.get(policy_name) {
+                None => found.changes.push(Change::CreatePolicy { table, name, policy }),
+                Some(before) if *before == policy => {}
+                // ALTER POLICY can change neither the kind nor the command, nor take a clause away.
+                Some(before)
+                    if before.permissive == policy.permissive
+                        && before.command == policy.command
+                        && before.using.is_some() == policy.using.is_some()
+                        && before.check.is_some() == policy.check.is_some() =>
+                {
+                    let before = before.clone();
+                    found.changes.push(Change::AlterPolicy { table, name, before, after: policy });
+                }
+                Some(before) => {
+                    let before = before.clone();
+                    found.changes.push(Change::ReplacePolicy { table, name, before, after: policy });
+                }
             }
-            Some(before) => {
-                changes.push(Change::ReplacePolicy { table, name, before: before.clone(), after: policy });
+        }
+        for (policy_name, before) in held.policies.iter().filter(|(n, _)| !wanted.policies.contains_key(*n)) {
+            if self.made(policy_name, before) {
+                let (table, name) = ((*name).clone(), policy_name.clone());
+                found.changes.push(Change::DropPolicy { table, name, before: before.clone() });
+            } else if before.permissive && !before.roles.is_subset(&self.catalog.others) {
+                let what = format!("policy {policy_name} on {name} is not ours and may admit rows");
+                let remedy = sql::drop_policy(&sql::table(name), policy_name);
+                found.drift(Drift::new(what, remedy), &before.roles.iter().collect::<Vec<_>>(), Some(name));
             }
         }
     }
-    for (policy_name, before) in found.policies.iter().filter(|(n, _)| !wanted.policies.contains_key(*n)) {
-        if policy_name.starts_with(PREFIX) {
-            let (table, name) = (name.clone(), policy_name.clone());
-            changes.push(Change::DropPolicy { table, name, before: before.clone() });
-        } else if before.permissive {
-            drift.push(format!(
-                "policy {policy_name} on {name} is not ours and may admit rows: DROP POLICY it"
-            ));
+
+    /// Whether an object of that name is one that this policy made: its floor, or rows for its roles and no other.
+    fn made(&self, name: &str, policy: &PolicyObject) -> bool {
+        name == floor_name(self.policy)
+            || name.starts_with(PREFIX)
+                && !policy.roles.is_empty()
+                && policy.roles.iter().all(|role| is_ours(role, self.catalog))
+    }
+
+    fn checks(&self, changes: &mut Vec<Change>) {
+        let Self { name, wanted, held, .. } = self;
+        for (check_name, check) in &wanted.checks {
+            let (table, name, check) = ((*name).clone(), check_name.clone(), check.clone());
+            match held.checks.get(check_name) {
+                None => changes.push(Change::AddCheck { table, name, check }),
+                Some(before) if *before == check => {}
+                Some(_) => changes.push(Change::ReplaceCheck { table, name, check }),
+            }
+        }
+        let gone = |check: &&String| is_check_of(self.policy, check) && !wanted.checks.contains_key(*check);
+        for check in held.checks.keys().filter(gone) {
+            changes.push(Change::DropCheck { table: (*name).clone(), name: check.clone() });
         }
     }
-    for (check_name, check) in &wanted.checks {
-        let (table, name, check) = (name.clone(), check_name.clone(), check.clone());
-        match found.checks.get(check_name) {
-            None => changes.push(Change::AddCheck { table, name, check }),
-            Some(before) if *before == check => {}
-            Some(_) => changes.push(Change::ReplaceCheck { table, name, check }),
+
+    fn grants(&self, changes: &mut Vec<Change>) {
+        let Self { name, wanted, held, .. } = self;
+        let missing: BTreeSet<Grant> = wanted.grants.difference(&held.grants).cloned().collect();
+        let revoked = revoke_managed(name, &wanted.grants, &held.grants, self.catalog, changes);
+        // Revoking for the whole table, or what may be passed on, takes the plain privilege on the column as well.
+        let lost = |g: &&Grant| {
+            revoked.iter().any(|r| {
+                r.role == g.role && r.privilege == g.privilege && (r.column.is_none() || r.column == g.column)
+            })
+        };
+        let same =
+            |a: &Grant, b: &Grant| (&a.role, a.privilege, &a.column) == (&b.role, b.privilege, &b.column);
+        let had = |g: &&Grant| held.grants.iter().any(|h| same(h, g));
+        let restored: BTreeSet<Grant> = wanted.grants.iter().filter(had).filter(lost).cloned().collect();
+        for grants in grouped(&restored) {
+            changes.push(Change::Restore { table: (*name).clone(), grants });
+        }
+        for grants in grouped(&missing.difference(&restored).cloned().collect()) {
+            changes.push(Change::Grant { table: (*name).clone(), grants });
         }
     }
-    for check_name in found.checks.keys().filter(|n| n.starts_with(PREFIX) && !wanted.checks.contains_key(*n))
-    {
-        changes.push(Change::DropCheck { table: name.clone(), name: check_name.clone() });
-    }
-    let missing: BTreeSet<Grant> = wanted.grants.difference(&found.grants).cloned().collect();
-    let revoked = revoke_managed(name, &wanted.grants, found, catalog, changes);
-    // Revoking for the whole table, or what may be passed on, takes the plain privilege on the column as well.
-    let lost = |g: &&Grant| {
-        revoked.iter().any(|r| {
-            r.role == g.role && r.privilege == g.privilege && (r.column.is_none() || r.column == g.column)
-        })
-    };
-    let held = |g: &&Grant| {
-        found.grants.iter().any(|f| f.role == g.role && f.privilege == g.privilege && f.column == g.column)
-    };
-    let restored: BTreeSet<Grant> = wanted.grants.iter().filter(held).filter(lost).cloned().collect();
-    for grants in grouped(&restored) {
-        changes.push(Change::Restore { table: name.clone(), grants });
-    }
-    for grants in grouped(&missing.difference(&restored).cloned().collect()) {
-        changes.push(Change::Grant { table: name.clone(), grants });
-    }
-    let foreign: BTreeSet<(&str, Privilege)> = found
-        .grants
-        .iter()
-        .filter(|g| !is_ours(&g.role, catalog) && !wanted.grants.iter().any(|w| w.role == g.role))
-        .map(|g| (g.role.as_str(), g.privilege))
-        .collect();
-    for (role, privilege) in foreign {
-        let privilege = privilege.keyword();
-        drift.push(format!(
-            "{role} has {privilege} on {name} outside the policy: REVOKE {privilege} ON {name} FROM {role}"
-        ));
+
+    /// What roles of nobody's policy hold.
+    fn foreign_grants(&self, found: &mut Difference) {
+        let Self { name, catalog, .. } = self;
+        let foreign = self
+            .held
+            .grants
+            .iter()
+            .filter(|g| !is_ours(&g.role, catalog) && !catalog.others.contains(&g.role));
+        for (role, privilege) in foreign.map(|g| (&g.role, g.privilege)).collect::<BTreeSet<_>>() {
+            let keyword = privilege.keyword();
+            let what = format!("{role} has {keyword} on {name} outside the policy");
+            let remedy = format!("REVOKE {keyword} ON {} FROM {}", sql::table(name), sql::role(role));
+            found.drift(Drift::new(what, remedy), &[role], Some(name));
+        }
     }
 }
 
@@ -279,12 +337,12 @@ fn table_changes(
 fn revoke_managed(
     name: &QualifiedName,
     wanted: &BTreeSet<Grant>,
-    found: &TableObject,
+    held: &BTreeSet<Grant>,
     catalog: &State,
     changes: &mut Vec<Change>,
 ) -> BTreeSet<Grant> {
     let excess: BTreeSet<Grant> =
-        found.grants.difference(wanted).filter(|g| is_ours(&g.role, catalog)).cloned().collect();
+        held.difference(wanted).filter(|g| is_ours(&g.role, catalog)).cloned().collect();
     for grants in grouped(&excess) {
         changes.push(Change::Revoke { table: name.clone(), grants });
     }
@@ -305,6 +363,18 @@ fn grouped(grants: &BTreeSet<Grant>) -> Vec<Vec<Grant>> {
 }
 
 impl Change {
+    pub(crate) fn into_drift(self) -> Option<Drift> {
+        match self {
+            Self::Remove { drift, .. } => Some(drift),
+            _ => None,
+        }
+    }
+
+    /// Whether it removes a role, on which nothing may depend any more.
+    pub(crate) fn ends_role(&self) -> bool {
+        matches!(self, Self::Remove { ends_role: true, .. })
+    }
+
     /// Whose access to which table this change moves, and which way.
     pub(crate) fn access(&self) -> (Direction, BTreeSet<String>, Option<&QualifiedName>) {
         match self {
@@ -337,6 +407,7 @@ impl Change {
                 let narrows = before.permissive && !after.permissive;
                 (if narrows { Direction::Narrows } else { Direction::Unclear }, roles, Some(table))
             }
+            Self::Remove { roles, table, .. } => (Direction::Narrows, roles.clone(), table.as_ref()),
             Self::Grant { table, grants } => (Direction::Widens, roles_of(grants), Some(table)),
             Self::Revoke { table, grants } => (Direction::Narrows, roles_of(grants), Some(table)),
             Self::GrantUsage { role, .. } => (Direction::Widens, BTreeSet::from([role.clone()]), None),

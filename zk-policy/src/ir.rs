@@ -21,9 +21,19 @@ pub struct Policy {
     pub(crate) signed: bool,
     pub(crate) tables: BTreeMap<QualifiedName, TablePolicy>,
     pub(crate) warnings: Diagnostics,
+    /// The policies that may guard the same tables.
+    pub(crate) alongside: BTreeSet<String>,
 }
 
 impl Policy {
+    /// Says that the policy named `other` may guard the same tables: what it made is then no drift. Each policy's floor
+    /// lies under the rows that the other admits.
+    #[must_use]
+    pub fn alongside(mut self, other: impl Into<String>) -> Self {
+        self.alongside.insert(other.into());
+        self
+    }
+
     /// The policy's name.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -75,7 +75,7 @@ mod sql;
 mod value;
 
 pub use analyse::{AccessMatrix, Cell, MatrixRow, Permission, Reach};
-pub use catalog::Digest;
+pub use catalog::{Digest, Drift};
 pub use check::check;
 pub use declared::Declared;
 #[cfg(feature = "render")]

@@ -48,20 +48,20 @@ const OLDEST_SERVER: i32 = 150_000;
 /// Compares what the policy wants with what the database holds.
 ///
 /// Changes nothing: all that it creates for the comparison are temporary tables in a transaction that is rolled back.
-/// It reads one snapshot, and needs SELECT on the policy's tables and TEMPORARY on the database.
+/// It reads one snapshot, and needs TEMPORARY on the database.
 ///
 /// # Errors
-/// [`ErrorKind::TooOld`], [`ErrorKind::MissingTable`], [`ErrorKind::Denied`], [`ErrorKind::Unavailable`],
-/// [`ErrorKind::Database`].
+/// [`ErrorKind::TooOld`], [`ErrorKind::MissingTable`], [`ErrorKind::ForeignRole`], [`ErrorKind::MissingSigning`],
+/// [`ErrorKind::Denied`], [`ErrorKind::Unavailable`], [`ErrorKind::Database`].
 pub async fn plan(client: &mut Client, policy: &Policy) -> Result<Plan, Error> {
     check_version(client).await?;
     let transaction =
         client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).start().await?;
-    let wanted = compile(policy);
     read::pin_search_path(&transaction).await?;
     if policy.signed {
         read::check_signing(&transaction).await?;
     }
+    let wanted = read::attach(&transaction, compile(policy)).await?;
     if !wanted.lent.is_empty() {
         read::check_mask_keys(&transaction).await?;
     }

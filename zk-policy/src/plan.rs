@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::catalog::{Digest, Grant, State, ViewObject};
+use crate::catalog::{Digest, Drift, Grant, State, ViewObject};
 use crate::compile::compile;
 use crate::diff::{Change, Direction, diff};
 use crate::ir::Policy;
@@ -20,13 +20,28 @@ pub struct Plan {
     pub policy: String,
     /// The steps, in the order in which they are applied: narrowing before widening.
     pub steps: Vec<Step>,
-    /// What weakens the policy without being part of it. Reported, never removed.
-    pub drift: Vec<String>,
+    /// What weakens the policy without being part of it. Left alone, unless [`removing_drift`](Plan::removing_drift)
+    /// makes it steps.
+    pub drift: Vec<Drift>,
     /// The state of the database that the plan was made for.
     pub against: Digest,
     #[serde(skip)]
     #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "only applying reads it"))]
     pub(crate) desired: State,
+    #[serde(skip)]
+    remedies: Remedies,
+    #[serde(skip)]
+    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "only applying reads it"))]
+    pub(crate) removes_drift: bool,
+}
+
+/// The steps that would remove the drift.
+#[derive(Debug, Clone, Default)]
+struct Remedies {
+    /// Those that narrow what the plan's own steps then widen.
+    before: Vec<Step>,
+    /// Those that end a role, once the plan's own steps took everything from it.
+    after: Vec<Step>,
 }
 
 /// One step of a plan.
@@ -95,10 +110,41 @@ impl Plan {
     /// Compares `settled`, the wanted state in the server's spelling, with the catalog. The steps are written in the
     /// words of `wanted`: the server's own spelling, read again, does not always come out the same.
     pub(crate) fn new(policy: &str, wanted: &State, settled: State, catalog: &State) -> Self {
-        let (changes, drift) = diff(&settled, catalog);
-        let mut steps: Vec<Step> = changes.iter().map(|change| step(change, policy, wanted)).collect();
-        steps.iter_mut().for_each(|step| reconsider(step, &settled));
-        Self { policy: policy.to_owned(), steps, drift, against: catalog.digest(), desired: settled }
+        let found = diff(policy, &settled, catalog);
+        let step = |change: &Change| reconsidered(step(change, policy, wanted), &settled);
+        let remedies = Remedies {
+            before: found.drift.iter().filter(|change| !change.ends_role()).map(step).collect(),
+            after: found.drift.iter().filter(|change| change.ends_role()).map(step).collect(),
+        };
+        Self {
+            policy: policy.to_owned(),
+            steps: found.changes.iter().map(step).collect(),
+            drift: found.drift.into_iter().filter_map(Change::into_drift).collect(),
+            against: catalog.digest(),
+            remedies,
+            removes_drift: false,
+            desired: settled,
+        }
+    }
+
+    /// The same plan with steps that remove the drift. All of them narrow access.
+    ///
+    /// Read [`drift`](Self::drift) before: what somebody granted or made outside the policy may be there for a reason.
+    ///
+    /// ```no_run
+    /// # async fn example(client: &mut tokio_postgres::Client, policy: &zk_policy::Policy) -> Result<(), zk_policy::pg::Error> {
+    /// let plan = zk_policy::pg::plan(client, policy).await?.removing_drift();
+    /// assert!(plan.drift.is_empty(), "what was drift is now a step");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn removing_drift(mut self) -> Self {
+        let Remedies { before, after } = std::mem::take(&mut self.remedies);
+        self.steps = before.into_iter().chain(self.steps).chain(after).collect();
+        self.drift.clear();
+        self.removes_drift = true;
+        self
     }
 
     /// The plan for a database that holds nothing of the policy yet: its whole SQL, for reading offline.
@@ -217,8 +263,10 @@ fn step(change: &Change, policy: &str, wanted: &State) -> Step {
 }
 
 /// Narrowing what a role sees of a table widens what it may do to another whose rules refuse by what they find there.
-fn reconsider(step: &mut Step, settled: &State) {
-    let Some(access) = step.access.as_mut().filter(|access| access.effect == Effect::Narrows) else { return };
+fn reconsidered(mut step: Step, settled: &State) -> Step {
+    let Some(access) = step.access.as_mut().filter(|access| access.effect == Effect::Narrows) else {
+        return step;
+    };
     let everybody = access.roles.contains(sql::PUBLIC);
     let opened: Vec<String> = settled
         .refusing
@@ -233,6 +281,7 @@ fn reconsider(step: &mut Step, settled: &State) {
         access.effect = Effect::Widens;
         step.summary.push_str(&format!(" (rules of {} refuse by what they find there)", opened.join(", ")));
     }
+    step
 }
 
 /// A change in words and in SQL.
@@ -283,6 +332,9 @@ fn statements(change: &Change, policy: &str, wanted: &State) -> (String, Vec<Str
             format!("close {} while its policies change", privilege_words(table, grants, "for")),
             vec![sql::revoke(table, grants)],
         ),
+        Change::Remove { drift, .. } => {
+            (format!("remove drift: {}", drift.summary), vec![drift.remedy.clone()])
+        }
         Change::Grant { table, grants } => {
             (format!("grant {}", privilege_words(table, grants, "to")), vec![sql::grant(table, grants)])
         }

@@ -111,7 +111,9 @@ fn privileges(on: &QualifiedName, grants: &[Grant], word: &str) -> String {
     let Some(first) = grants.first() else { return String::new() };
     let columns: Vec<String> = grants.iter().filter_map(|g| g.column.as_deref().map(ident)).collect();
     let columns = if columns.is_empty() { String::new() } else { format!(" ({})", columns.join(", ")) };
-    format!("{}{columns} ON {} {word} {}", first.privilege.keyword(), table(on), role(&first.role))
+    // The other privileges on a sequence may be named as if it were a table.
+    let kind = if first.privilege == Privilege::Usage { "SEQUENCE " } else { "" };
+    format!("{}{columns} ON {kind}{} {word} {}", first.privilege.keyword(), table(on), role(&first.role))
 }
 
 pub(crate) fn command_keyword(command: Command) -> &'static str {
@@ -134,6 +136,7 @@ impl Privilege {
             Self::References => "REFERENCES",
             Self::Trigger => "TRIGGER",
             Self::Maintain => "MAINTAIN",
+            Self::Usage => "USAGE",
         }
     }
 }

@@ -78,7 +78,7 @@ const CASES: &[Case] = &[
     case(LintCode::RowSecurityOff, "ALTER TABLE notes DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY", "table public.notes"),
     case(LintCode::NotForced, "ALTER TABLE notes NO FORCE ROW LEVEL SECURITY", "table public.notes"),
     case(LintCode::ForeignPermissive, "CREATE POLICY guests ON notes FOR SELECT TO PUBLIC USING (true)", "policy guests on public.notes"),
-    case(LintCode::RestrictiveOnly, "DROP POLICY zk_agent_select ON labels", "table public.labels"),
+    case(LintCode::RestrictiveOnly, "DROP POLICY zk_crm_agent_select ON labels", "table public.labels"),
     case(LintCode::VolatilePolicy,
         "CREATE FUNCTION open_now() RETURNS bool LANGUAGE plpgsql AS 'BEGIN RETURN true; END';
          CREATE POLICY hours ON notes AS RESTRICTIVE USING (open_now())", "policy hours on public.notes"),
@@ -160,10 +160,12 @@ const CASES: &[Case] = &[
     case(LintCode::MaterialisedView,
         "CREATE MATERIALIZED VIEW copy AS SELECT * FROM customers; GRANT SELECT ON copy TO crm_agent", "materialised view public.copy"),
     case(LintCode::UncoveredChild, "CREATE TABLE notes_old () INHERITS (notes)", "table public.notes_old"),
-    before(LintCode::UncoveredChild,
-        "DROP TABLE notes;
-         CREATE TABLE notes (tenant_id uuid NOT NULL, author uuid NOT NULL, body text, archived bool) PARTITION BY LIST (archived);
-         CREATE INDEX ON notes (tenant_id); CREATE TABLE notes_rest PARTITION OF notes DEFAULT", "table public.notes_rest"),
+    Case {
+        before: "DROP TABLE notes;
+                 CREATE TABLE notes (tenant_id uuid NOT NULL, author uuid NOT NULL, body text, archived bool) PARTITION BY LIST (archived);
+                 CREATE INDEX ON notes (tenant_id); CREATE TABLE notes_old PARTITION OF notes FOR VALUES IN (true)",
+        ..case(LintCode::UncoveredChild, "CREATE TABLE notes_rest PARTITION OF notes DEFAULT", "table public.notes_rest")
+    },
     case(LintCode::UncoveredParent, "CREATE TABLE texts (body text); ALTER TABLE notes INHERIT texts", "table public.texts"),
     case(LintCode::DefinerBypasses,
         "CREATE FUNCTION peek() RETURNS int8 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -215,8 +217,8 @@ const CASES: &[Case] = &[
         "column public.notes.tenant_id"),
     case(LintCode::TenantCollation,
         "CREATE COLLATION blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
-         DROP POLICY zk_floor ON labels; ALTER TABLE labels ALTER COLUMN org TYPE text COLLATE blind;
-         CREATE POLICY zk_floor ON labels AS RESTRICTIVE USING (org = (SELECT nullif(current_setting('zk.org', true), '')))",
+         DROP POLICY zk_crm_floor ON labels; ALTER TABLE labels ALTER COLUMN org TYPE text COLLATE blind;
+         CREATE POLICY zk_crm_floor ON labels AS RESTRICTIVE USING (org = (SELECT nullif(current_setting('zk.org', true), '')))",
         "column public.labels.org"),
 
     case(LintCode::LeakyOperator, "ALTER TABLE notes ADD amount numeric; CREATE INDEX i ON notes (amount)", "index i on public.notes, amount"),

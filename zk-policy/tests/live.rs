@@ -256,13 +256,13 @@ async fn tampering_is_planned_back_or_reported() {
     let ours = [
         "ALTER TABLE customers NO FORCE ROW LEVEL SECURITY".to_owned(),
         "ALTER TABLE customers DISABLE ROW LEVEL SECURITY".to_owned(),
-        "DROP POLICY zk_floor ON customers".to_owned(),
-        "ALTER POLICY zk_floor ON customers USING (true)".to_owned(),
-        "ALTER POLICY zk_agent_update ON customers WITH CHECK (true)".to_owned(),
-        "ALTER POLICY zk_agent_select ON customers TO PUBLIC".to_owned(),
-        "DROP POLICY zk_manager_delete_deny ON customers".to_owned(),
-        "CREATE POLICY zk_more ON customers TO PUBLIC USING (true)".to_owned(),
-        "ALTER TABLE customers DROP CONSTRAINT zk_sealed_ssn".to_owned(),
+        format!("DROP POLICY zk_{p}_floor ON customers"),
+        format!("ALTER POLICY zk_{p}_floor ON customers USING (true)"),
+        format!("ALTER POLICY zk_{p}_agent_update ON customers WITH CHECK (true)"),
+        format!("ALTER POLICY zk_{p}_agent_select ON customers TO PUBLIC"),
+        format!("DROP POLICY zk_{p}_manager_delete_deny ON customers"),
+        format!("CREATE POLICY zk_more ON customers TO {p}_agent USING (true)"),
+        format!("ALTER TABLE customers DROP CONSTRAINT zk_{p}_sealed_ssn"),
         format!("GRANT SELECT (credit_limit) ON customers TO {p}_agent"),
         format!("GRANT ALL ON customers TO {p}_agent"),
         format!("REVOKE SELECT (id) ON customers FROM {p}_manager"),
@@ -270,7 +270,7 @@ async fn tampering_is_planned_back_or_reported() {
         format!("GRANT SELECT (id) ON customers TO {p}_agent WITH GRANT OPTION"),
         format!("GRANT CREATE ON SCHEMA public TO {p}_agent"),
         format!("REVOKE USAGE ON SCHEMA public FROM {p}_agent"),
-        format!("ALTER TABLE customers ADD CONSTRAINT zk_sealed_phone CHECK (phone <> '{p}')"),
+        format!("ALTER TABLE customers ADD CONSTRAINT zk_{p}_sealed_phone CHECK (phone <> '{p}')"),
     ];
     for tampering in ours {
         crm.owner.batch_execute(&tampering).await.unwrap_or_else(|e| panic!("{tampering}: {e:?}"));
@@ -284,13 +284,192 @@ async fn tampering_is_planned_back_or_reported() {
         format!("GRANT {p}_manager TO {p}_agent"),
         "CREATE MATERIALIZED VIEW copies AS SELECT id FROM customers; GRANT SELECT ON copies TO PUBLIC"
             .to_owned(),
-        "CREATE TABLE part () INHERITS (customers); GRANT SELECT ON part TO PUBLIC".to_owned(),
+        "CREATE POLICY zk_more ON customers TO PUBLIC USING (true)".to_owned(),
     ];
     for (count, tampering) in others.iter().enumerate() {
         crm.owner.batch_execute(tampering).await.unwrap();
         let plan = crm.plan(RULES).await;
         assert_eq!((plan.steps.len(), plan.drift.len()), (0, count + 1), "{tampering}\n{plan}");
     }
+}
+
+/// What is reported is removed only when the plan is told to, and then all of it.
+#[tokio::test]
+async fn drift_is_removed_when_the_plan_is_told_to() {
+    let mut crm = Crm::create().await;
+    let guests = RULES.replace("allow agent select }", "allow agent select  allow guest select }");
+    crm.apply(&format!("role guest\n{guests}")).await;
+    crm.apply(RULES).await;
+    let p = crm.name.clone();
+    let script = format!(
+        "CREATE POLICY guests ON customers FOR SELECT TO PUBLIC, {p}_agent USING (true);
+         GRANT SELECT (id), UPDATE ON customers TO PUBLIC; GRANT {p}_manager TO {p}_agent;
+         CREATE MATERIALIZED VIEW copies AS SELECT id FROM customers; GRANT SELECT ON copies TO PUBLIC"
+    );
+    crm.owner.batch_execute(&script).await.unwrap();
+    // A function of a superuser is the superuser's to close.
+    crm.database
+        .execute(
+            "CREATE FUNCTION everything() RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog
+               AS 'SELECT count(*) FROM public.customers';
+             CREATE FUNCTION atomic() RETURNS bigint LANGUAGE sql SECURITY DEFINER
+               BEGIN ATOMIC SELECT count(*) FROM customers; END;
+             CREATE FUNCTION harmless() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT 1 /* customers_old */'",
+        )
+        .await
+        .unwrap();
+    let plan = crm.plan(RULES).await;
+    assert!(plan.is_empty(), "{plan}");
+    let drift: Vec<String> = plan.drift.iter().map(ToString::to_string).collect();
+    let expected = [
+        format!("role {p}_guest is no longer in the policy: DROP ROLE \"{p}_guest\""),
+        format!("role {p}_agent is a member of {p}_manager and so has its rights: REVOKE \"{p}_manager\" FROM \"{p}_agent\""),
+        "policy guests on public.customers is not ours and may admit rows: DROP POLICY \"guests\" ON \"public\".\"customers\"".to_owned(),
+        "public has SELECT on public.customers outside the policy: REVOKE SELECT ON \"public\".\"customers\" FROM PUBLIC".to_owned(),
+        "public has UPDATE on public.customers outside the policy: REVOKE UPDATE ON \"public\".\"customers\" FROM PUBLIC".to_owned(),
+        "PUBLIC sees a copy of public.customers without its rules in materialized view public.copies: REVOKE ALL ON public.copies FROM PUBLIC".to_owned(),
+        "PUBLIC may call public.everything(), which names public.customers and runs as postgres, whom no rule binds: REVOKE ALL ON ROUTINE public.everything() FROM PUBLIC".to_owned(),
+        "PUBLIC may call public.atomic(), which names public.customers and runs as postgres, whom no rule binds: REVOKE ALL ON ROUTINE public.atomic() FROM PUBLIC".to_owned(),
+    ];
+    for line in &expected {
+        assert!(drift.contains(line), "{line}\n{drift:#?}");
+    }
+    assert_eq!(drift.len(), expected.len(), "{drift:#?}");
+
+    // The owner may not take a superuser's grant away: the server only warns, and nothing of the plan is kept.
+    let told = plan.removing_drift();
+    assert!(told.widening().next().is_none() && told.drift.is_empty(), "{told}");
+    let accepted = told.accept(Consent::NarrowingOnly).unwrap();
+    let refused = pg::apply(&mut crm.owner, accepted, &ApplyConfig::default()).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unverified, "{refused}");
+    assert_eq!(crm.plan(RULES).await.drift.len(), expected.len());
+
+    crm.database.execute("DROP FUNCTION everything(); DROP FUNCTION atomic()").await.unwrap();
+    let told = crm.plan(RULES).await.removing_drift();
+    let accepted = told.accept(Consent::NarrowingOnly).unwrap();
+    pg::apply(&mut crm.owner, accepted, &ApplyConfig::default()).await.unwrap();
+    let after = crm.plan(RULES).await;
+    assert!(after.is_empty() && after.drift.is_empty(), "{after}");
+}
+
+/// Partitions and children are closed to whoever asks them directly, also those that come later.
+#[tokio::test]
+async fn partitions_are_closed() {
+    let mut crm = Crm::create().await;
+    let rules = "role agent  claim tenant: uuid
+      table events { tenant tenant_id = claim.tenant  critical ssn  allow agent select, insert }";
+    let create = format!(
+        "CREATE TABLE events (id int8, tenant_id uuid NOT NULL, ssn bytea) PARTITION BY LIST (tenant_id);
+         CREATE TABLE events_one PARTITION OF events FOR VALUES IN ('{T1}') PARTITION BY RANGE (id);
+         CREATE TABLE \"Events, old\" PARTITION OF events_one FOR VALUES FROM (0) TO (10);
+         INSERT INTO events VALUES (1, '{T1}')"
+    );
+    crm.owner.batch_execute(&create).await.unwrap();
+    crm.apply(rules).await;
+    let more = format!(
+        "CREATE TABLE events_two PARTITION OF events FOR VALUES IN ('{T2}'); INSERT INTO events VALUES (2, '{T2}');
+         GRANT SELECT ON events_one, events_two, \"Events, old\" TO PUBLIC"
+    );
+    // The floor binds the owner, so a superuser brings the row.
+    crm.database.execute(&more).await.unwrap();
+    crm.database.execute(&format!("ALTER TABLE events_two OWNER TO {}_owner", crm.name)).await.unwrap();
+    let plan = crm.plan(rules).await;
+    let steps: Vec<&str> = plan.steps.iter().map(|s| s.summary.as_str()).collect();
+    assert_eq!(steps, ["force row-level security on public.events_two"]);
+    assert_eq!(plan.drift.len(), 3, "{plan}");
+    crm.apply(rules).await;
+
+    let mut agent = crm.act("agent").await;
+    let session = crm.of("agent", T1, ANN);
+    assert_eq!(run(&mut agent, &session, "SELECT id FROM events").await, Ok(vec![1]));
+    for part in ["events_one", "events_two", "\"Events, old\""] {
+        let rows = run(&mut agent, &session, &format!("SELECT id FROM {part}")).await;
+        assert_eq!(rows, Ok(vec![]), "{part}: what everybody was granted shows nothing");
+    }
+    let told = crm.plan(rules).await.removing_drift();
+    pg::apply(&mut crm.owner, told.accept(Consent::NarrowingOnly).unwrap(), &ApplyConfig::default())
+        .await
+        .unwrap();
+    assert_eq!(run(&mut agent, &session, "SELECT id FROM events_one").await, DENIED);
+
+    // A partition that comes between a plan and its application is a change.
+    let wider = rules.replace("select, insert", "select, insert, delete");
+    let stale = crm.plan(&wider).await.accept(Consent::Widening).unwrap();
+    let third = "CREATE TABLE events_three PARTITION OF events DEFAULT";
+    crm.owner.batch_execute(third).await.unwrap();
+    let error = pg::apply(&mut crm.owner, stale, &ApplyConfig::default()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Changed, "{error}");
+}
+
+/// Whoever may insert may draw the numbers that the table's defaults want, and no other.
+#[tokio::test]
+async fn serial_columns_can_be_inserted_into() {
+    let mut crm = Crm::create().await;
+    let rules = "role agent  role reader  claim tenant: uuid
+      table notes { tenant tenant_id = claim.tenant  allow agent select, insert  allow reader select
+                    columns agent insert only tenant_id, body }";
+    let p = crm.name.clone();
+    let create = format!(
+        "CREATE SCHEMA numbers; CREATE SEQUENCE numbers.shared; CREATE SEQUENCE other;
+         CREATE TABLE notes (id bigserial PRIMARY KEY, at int8 GENERATED ALWAYS AS IDENTITY,
+           number int8 DEFAULT nextval('numbers.shared'), tenant_id uuid NOT NULL, body text);"
+    );
+    crm.owner.batch_execute(&create).await.unwrap();
+    crm.apply(rules).await;
+    let tampering = format!(
+        "GRANT ALL ON SEQUENCE other, notes_id_seq TO {p}_agent; GRANT USAGE ON SEQUENCE notes_id_seq TO {p}_reader"
+    );
+    crm.owner.batch_execute(&tampering).await.unwrap();
+    let plan = crm.apply(rules).await;
+    assert_eq!(plan.widening().count(), 0, "{plan}");
+    assert_eq!(plan.steps.len(), 6, "{plan}");
+
+    let mut agent = crm.act("agent").await;
+    let session = crm.of("agent", T1, ANN);
+    let insert = format!("INSERT INTO notes (tenant_id, body) VALUES ('{T1}', 'x') RETURNING id");
+    assert_eq!(run(&mut agent, &session, &insert).await, Ok(vec![1]));
+    for refused in
+        ["SELECT nextval('other')", "SELECT setval('notes_id_seq', 7)", "SELECT last_value FROM notes_id_seq"]
+    {
+        assert_eq!(run(&mut agent, &session, refused).await, DENIED, "{refused}");
+    }
+    let without = rules
+        .replace("allow agent select, insert", "allow agent select")
+        .replace("columns agent insert only tenant_id, body", "");
+    let plan = crm.apply(&without).await;
+    assert!(plan.steps.iter().any(|s| s.summary.contains("revoke usage on public.notes_id_seq")), "{plan}");
+    assert!(crm.plan(&without).await.is_empty());
+}
+
+/// Two policies on one table leave each other's objects alone.
+#[tokio::test]
+async fn policies_stand_alongside_each_other() {
+    let mut crm = Crm::create().await;
+    crm.apply(RULES).await;
+    let billing = testkit::unique_name("billing");
+    let text = format!(
+        "policy {billing}  role clerk  claim tenant: uuid
+         table customers {{ tenant tenant_id = claim.tenant  critical ssn  allow clerk select where legal_hold }}"
+    );
+    let schema = pg::read_schema(&mut crm.owner).await.unwrap();
+    let alone = check(&Document::parse(&text).unwrap(), &schema).unwrap();
+    let drift = pg::plan(&mut crm.owner, &alone).await.unwrap().drift;
+    assert!(!drift.is_empty(), "what another policy made is drift until it is said to belong there");
+    let second = alone.alongside(&crm.name);
+    let plan = pg::plan(&mut crm.owner, &second).await.unwrap();
+    assert!(plan.drift.is_empty(), "{plan}");
+    let accepted = plan.accept(Consent::Widening).unwrap();
+    pg::apply(&mut crm.owner, accepted, &ApplyConfig::default()).await.unwrap();
+
+    let first = crm.policy(RULES).await.alongside(&billing);
+    for policy in [&first, &second] {
+        let again = pg::plan(&mut crm.owner, policy).await.unwrap();
+        assert!(again.is_empty() && again.drift.is_empty(), "{again}");
+    }
+    // The one that no longer calls the column critical takes its own check away, and the other's stays.
+    crm.apply(&RULES.replace("critical ssn", "")).await;
+    let again = pg::plan(&mut crm.owner, &second).await.unwrap();
+    assert!(again.is_empty(), "{again}");
 }
 
 #[tokio::test]

@@ -98,6 +98,16 @@ async fn the_program_takes_a_policy_from_text_to_a_guarded_database() {
     shop.check("plan", &[], 0, "nothing to do");
     shop.check("apply", &[], 0, "applied and verified; steps: 0");
     shop.check("lint", &[], 0, "nothing weakens the policy");
+    shop.database.execute("GRANT SELECT ON orders TO PUBLIC").await.unwrap();
+    shop.check(
+        "plan",
+        &[],
+        2,
+        "drift: public has SELECT on public.orders outside the policy: REVOKE SELECT ON",
+    );
+    shop.check("plan", &["--remove-drift"], 2, "remove drift: public has SELECT");
+    shop.check("apply", &["--remove-drift"], 0, "applied and verified; steps: 1");
+    shop.check("plan", &["--alongside", "billing"], 0, "nothing to do");
     shop.check("matrix", &[], 0, "public.orders");
     shop.check("matrix", &["--format", "json"], 0, "\"condition\"");
     shop.check("matrix", &["--format", "html"], 0, "<!doctype html>");

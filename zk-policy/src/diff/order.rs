@@ -19,7 +19,7 @@ fn stage(change: &Change) -> u8 {
     match change {
         Change::CreateRole { .. } | Change::StripRole { .. } => 0,
         Change::Revoke { .. } | Change::RevokeUsage { .. } | Change::RevokeCreate { .. } => 1,
-        Change::DropView { .. } | Change::Close { .. } => 1,
+        Change::DropView { .. } | Change::Close { .. } | Change::Remove { .. } => 1,
         Change::RowSecurity { .. } | Change::CreateSchema { .. } => 2,
         Change::CreatePolicy { policy, .. } if !policy.permissive => 3,
         Change::DropPolicy { before, .. } if before.permissive => 4,

@@ -1,15 +1,20 @@
 //! An accepted plan into the database: one transaction, verified before it commits.
 
+use std::pin::pin;
 use std::time::Duration;
 
-use tokio_postgres::{Client, Transaction};
+use futures_util::StreamExt as _;
+use tokio_postgres::{Client, SimpleQueryMessage, Transaction};
 
 use super::{Error, ErrorKind, check_version, read};
-use crate::plan::{Accepted, Plan};
+use crate::plan::{Accepted, Plan, Step};
 use crate::sql;
 
 /// How many steps an error names.
 const NAMED: usize = 3;
+
+/// How many statements travel together.
+const TOGETHER: usize = 100;
 
 /// How patiently a plan is applied.
 #[derive(Debug, Clone)]
@@ -67,11 +72,12 @@ async fn attempt_apply(client: &mut Client, plan: &Plan, config: &ApplyConfig) -
         let message = "the database changed since the plan was made; plan again and review what is different";
         return Err(Error::new(ErrorKind::Changed, message));
     }
-    for statement in plan.steps.iter().flat_map(|step| &step.sql) {
-        transaction.batch_execute(statement).await?;
-    }
+    carry_out(&transaction, plan).await?;
     let after = read::catalog(&transaction, &plan.policy, &plan.desired).await?;
-    let left = Plan::new(&plan.policy, &plan.desired, plan.desired.clone(), &after);
+    let mut left = Plan::new(&plan.policy, &plan.desired, plan.desired.clone(), &after);
+    if plan.removes_drift {
+        left = left.removing_drift();
+    }
     if !left.is_empty() {
         let left: Vec<&str> = left.steps.iter().map(|step| step.summary.as_str()).take(NAMED).collect();
         let message = format!(
@@ -83,6 +89,28 @@ async fn attempt_apply(client: &mut Client, plan: &Plan, config: &ApplyConfig) -
     }
     transaction.commit().await?;
     Ok(Applied { steps: plan.steps.len() })
+}
+
+/// Sends many statements together: over a network, a plan of thousands would else wait for each.
+async fn carry_out(transaction: &Transaction<'_>, plan: &Plan) -> Result<(), Error> {
+    let statements: Vec<(&Step, &str)> =
+        plan.steps.iter().flat_map(|step| step.sql.iter().map(move |sql| (step, sql.as_str()))).collect();
+    for together in statements.chunks(TOGETHER) {
+        let script: Vec<&str> = together.iter().map(|(_, sql)| *sql).collect();
+        let mut answers = pin!(transaction.client().simple_query_raw(&script.join(";\n")).await?);
+        let mut waiting = together.iter();
+        while let Some(answer) = answers.next().await {
+            match answer {
+                Ok(SimpleQueryMessage::CommandComplete(_)) => drop(waiting.next()),
+                Ok(_) => {}
+                Err(error) => {
+                    let step = waiting.next().map_or("", |(step, _)| &step.summary);
+                    return Err(Error::from(error).during(step));
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Makes applies to the same tables wait for each other. The lock lets reads and writes through; unlike an advisory lock,

@@ -67,6 +67,12 @@ impl Error {
         Self { kind, message: message.into(), source: None }
     }
 
+    /// Says which step of a plan it was.
+    pub(super) fn during(mut self, step: &str) -> Self {
+        self.message = format!("{step}: {}", self.message);
+        self
+    }
+
     pub(super) fn too_old(version: i32) -> Self {
         let message =
             format!("the server is PostgreSQL {}; 15 or newer is needed: upgrade it", version / 10_000);

@@ -1,17 +1,20 @@
 //! The catalog of a live database as data, and a policy's own objects in the server's spelling.
 
+mod attach;
 mod exposed;
+mod settle;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use tokio_postgres::{Client, Row, Transaction};
 
+pub(super) use self::attach::attach;
+pub(super) use self::settle::settle;
 use super::{Error, ErrorKind};
 use crate::catalog::{Grant, PolicyObject, Privilege, RoleObject, State, TableObject, ViewObject};
 use crate::document::Command;
 use crate::plan::role_mark;
 use crate::schema::{Column, ColumnType, ForeignKey, QualifiedName, Schema, TableShape};
-use crate::sql;
 
 /// Reads the tables of all schemas but the system's: what [`check`](crate::check()) has to know.
 ///
@@ -128,6 +131,8 @@ pub(super) async fn catalog(
     wanted: &State,
 ) -> Result<State, Error> {
     let mut state = State { roles: roles(transaction, policy, wanted).await?, ..State::default() };
+    state.alongside.clone_from(&wanted.alongside);
+    state.others = others(transaction, wanted).await?;
     flags(transaction, wanted, &mut state).await?;
     if let Some(gone) = wanted.tables.keys().find(|name| !state.tables.contains_key(*name)) {
         return Err(Error::missing_table(gone));
@@ -139,6 +144,18 @@ pub(super) async fn catalog(
     views(transaction, wanted, &mut state).await?;
     state.exposed = exposed::exposed(transaction, &state).await?;
     Ok(state)
+}
+
+/// The roles of the policies that may guard the same tables.
+async fn others(transaction: &Transaction<'_>, wanted: &State) -> Result<BTreeSet<String>, Error> {
+    let marks: Vec<String> = wanted.alongside.iter().map(|policy| role_mark(policy)).collect();
+    let rows = transaction
+        .query(
+            "SELECT rolname::text FROM pg_roles WHERE shobj_description(oid, 'pg_authid') = ANY ($1)",
+            &[&marks],
+        )
+        .await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
 async fn roles(
@@ -177,8 +194,10 @@ async fn roles(
     Ok(roles)
 }
 
+/// The tables that are wanted and all that are below them, so that a new partition is a change.
 async fn flags(transaction: &Transaction<'_>, wanted: &State, state: &mut State) -> Result<(), Error> {
-    let (schemas, tables) = name_arrays(wanted.tables.keys());
+    let below = attach::below(transaction, wanted).await?;
+    let (schemas, tables) = name_arrays(wanted.tables.keys().chain(&below).collect::<BTreeSet<_>>());
     let rows = transaction
         .query(
             "SELECT n.nspname::text, c.relname::text, c.relrowsecurity, c.relforcerowsecurity
@@ -242,7 +261,7 @@ async fn checks(transaction: &Transaction<'_>, state: &mut State) -> Result<(), 
              FROM unnest($1::text[], $2::text[]) AS wanted (schema, name)
              JOIN pg_namespace n ON n.nspname = wanted.schema
              JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name
-             JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype = 'c' AND k.conname LIKE 'zk\\_%'",
+             JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype = 'c' AND k.conname LIKE 'zk\\_%' AND k.conislocal",
             &[&schemas, &tables],
         )
         .await?;
@@ -262,7 +281,7 @@ async fn grants(transaction: &Transaction<'_>, state: &mut State) -> Result<(), 
                SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relowner, c.relacl,
                       (n.nspname::text, c.relname::text) IN (SELECT * FROM unnest($1::text[], $2::text[])) AS managed
                FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-               WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'),
+               WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'),
              entry AS (
                SELECT r.*, a.grantee, a.privilege_type, a.is_grantable, NULL::text AS column_name
                FROM relation r CROSS JOIN LATERAL aclexplode(r.relacl) a
@@ -287,6 +306,7 @@ async fn grants(transaction: &Transaction<'_>, state: &mut State) -> Result<(), 
             "truncate" => Privilege::Truncate,
             "references" => Privilege::References,
             "maintain" => Privilege::Maintain,
+            "usage" => Privilege::Usage,
             _ => Privilege::Trigger,
         };
         let (role, column, grantable) = (row.try_get(2)?, row.try_get(4)?, row.try_get(5)?);
@@ -345,89 +365,10 @@ async fn usage(transaction: &Transaction<'_>, state: &mut State) -> Result<(), E
     Ok(())
 }
 
-/// The same state with every expression as the server spells it once stored.
-///
-/// The objects are created on temporary tables of the same shape and read back, so no lock on the real tables is
-/// needed and no text is compared that somebody merely wrote.
-pub(super) async fn settle(transaction: &Transaction<'_>, wanted: &State) -> Result<State, Error> {
-    let mut script = String::from("SAVEPOINT zk_settle;\n");
-    for (index, (name, table)) in wanted.tables.iter().enumerate() {
-        let shape = format!("pg_temp.{}", shape_name(index));
-        script.push_str(&format!(
-            "CREATE TEMPORARY TABLE {} (LIKE {});\n",
-            shape_name(index),
-            sql::table(name)
-        ));
-        for (policy_name, policy) in &table.policies {
-            // The roles may not exist yet, and play no part in how an expression is spelt.
-            let policy = PolicyObject { roles: BTreeSet::from([sql::PUBLIC.to_owned()]), ..policy.clone() };
-            script.push_str(&format!("{};\n", sql::create_policy(&shape, policy_name, &policy)));
-        }
-        for (check_name, check) in &table.checks {
-            let name = sql::ident(check_name);
-            script.push_str(&format!("ALTER TABLE {shape} ADD CONSTRAINT {name} CHECK ({check});\n"));
-        }
-    }
-    for (index, view) in wanted.views.values().enumerate() {
-        script.push_str(&format!("CREATE TEMPORARY VIEW zk_view_{index} AS {};\n", view.definition));
-    }
-    transaction.batch_execute(&script).await?;
-    let views: Vec<String> = (0..wanted.views.len()).map(|index| format!("zk_view_{index}")).collect();
-    let view_rows = transaction
-        .query(
-            "SELECT pg_get_viewdef(c.oid) FROM unnest($1::text[]) WITH ORDINALITY AS v (name, ord)
-             JOIN pg_class c ON c.relname = v.name AND c.relnamespace = pg_my_temp_schema() ORDER BY v.ord",
-            &[&views],
-        )
-        .await?;
-    let shapes: Vec<String> = (0..wanted.tables.len()).map(shape_name).collect();
-    let rows = transaction
-        .query(
-            "SELECT c.relname::text, o.name, o.using_expr, o.check_expr, o.is_policy
-             FROM unnest($1::text[]) AS shape (name)
-             JOIN pg_class c ON c.relname = shape.name AND c.relnamespace = pg_my_temp_schema()
-             CROSS JOIN LATERAL (
-               SELECT p.polname::text AS name, pg_get_expr(p.polqual, p.polrelid) AS using_expr,
-                      pg_get_expr(p.polwithcheck, p.polrelid) AS check_expr, true AS is_policy
-               FROM pg_policy p WHERE p.polrelid = c.oid
-               UNION ALL
-               SELECT k.conname::text, NULL, pg_get_expr(k.conbin, k.conrelid), false
-               FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c') AS o",
-            &[&shapes],
-        )
-        .await?;
-    transaction.batch_execute("ROLLBACK TO SAVEPOINT zk_settle").await?;
-    let mut by_shape: BTreeMap<String, Vec<&Row>> = BTreeMap::new();
-    for row in &rows {
-        by_shape.entry(row.try_get(0)?).or_default().push(row);
-    }
-    let mut settled = wanted.clone();
-    for (view, row) in settled.views.values_mut().zip(&view_rows) {
-        view.definition = row.try_get(0)?;
-    }
-    for (index, table) in settled.tables.values_mut().enumerate() {
-        for row in by_shape.get(&shape_name(index)).into_iter().flatten() {
-            let name: String = row.try_get(1)?;
-            if row.try_get(4)? {
-                if let Some(policy) = table.policies.get_mut(&name) {
-                    (policy.using, policy.check) = (row.try_get(2)?, row.try_get(3)?);
-                }
-            } else if let Some(check) = table.checks.get_mut(&name) {
-                *check = row.try_get(3)?;
-            }
-        }
-    }
-    Ok(settled)
-}
-
-fn shape_name(index: usize) -> String {
-    format!("zk_shape_{index}")
-}
-
 fn name(row: &Row) -> Result<QualifiedName, Error> {
     Ok(QualifiedName { schema: row.try_get(0)?, table: row.try_get(1)? })
 }
 
-fn name_arrays<'a>(names: impl Iterator<Item = &'a QualifiedName>) -> (Vec<&'a str>, Vec<&'a str>) {
-    names.map(|n| (n.schema.as_str(), n.table.as_str())).unzip()
+fn name_arrays<'a>(names: impl IntoIterator<Item = &'a QualifiedName>) -> (Vec<&'a str>, Vec<&'a str>) {
+    names.into_iter().map(|n| (n.schema.as_str(), n.table.as_str())).unzip()
 }

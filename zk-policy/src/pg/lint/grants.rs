@@ -35,7 +35,8 @@ fn of_table(scope: &Scope, table: &Table, findings: &mut Vec<Finding>) {
             _ if !ours => {
                 of_others.entry(role).or_default().insert(privilege);
             }
-            Privilege::Delete => {}
+            // Of a sequence, not of a table.
+            Privilege::Delete | Privilege::Usage => {}
             Privilege::Select | Privilege::Insert | Privilege::Update => {
                 findings.extend(whole_table(scope, table, role, privilege, entry.columns.is_none()));
             }

@@ -7,7 +7,6 @@ use tokio_postgres::{Row, Transaction};
 use super::super::Error;
 use super::scope::{Scope, Table};
 use crate::catalog::Privilege;
-use crate::compile::PREFIX;
 use crate::lint::{Finding, Fix, LintCode};
 use crate::sql;
 
@@ -36,7 +35,7 @@ pub(super) async fn find(transaction: &Transaction<'_>, scope: &Scope) -> Result
     for (oid, table) in &scope.tables {
         let policies = stored.remove(oid).unwrap_or_default();
         flags(table, policies.len(), &mut findings);
-        let foreign = |p: &&Stored| !p.name.starts_with(PREFIX);
+        let foreign = |p: &&Stored| !scope.wants_policy(&table.name, &p.name);
         let floor = policies.iter().any(|p| !p.permissive);
         for policy in policies.iter().filter(foreign) {
             shape(table, policy, floor, &mut findings);
@@ -199,7 +198,7 @@ async fn stored(transaction: &Transaction<'_>, scope: &Scope) -> Result<BTreeMap
     let rows = transaction
         .query(
             r"WITH policy AS MATERIALIZED (
-                SELECT p.*, m.tenant, NOT starts_with(p.polname::text, $3) AS foreign,
+                SELECT p.*, m.tenant, p.polname::text <> ALL ($3) AS foreign,
                        coalesce(polqual::text, '') || ' ' || coalesce(polwithcheck::text, '') AS tree
                 FROM unnest($1::oid[], $2::int2[]) AS m (oid, tenant) JOIN pg_policy p ON p.polrelid = m.oid),
               hiding AS MATERIALIZED (
@@ -234,7 +233,7 @@ async fn stored(transaction: &Transaction<'_>, scope: &Scope) -> Result<BTreeMap
                              JOIN pg_attribute a ON a.attrelid = p.polrelid AND a.attnum = m[1]::int2)
                      ELSE '{}' END
               FROM policy p LEFT JOIN hiding h ON h.oid = p.oid",
-            &[&scope.oids(), &scope.tenants(), &PREFIX],
+            &[&scope.oids(), &scope.tenants(), &scope.policy_names()],
         )
         .await?;
     let mut stored: BTreeMap<u32, Vec<Stored>> = BTreeMap::new();
@@ -296,7 +295,7 @@ async fn lookups(transaction: &Transaction<'_>, scope: &Scope) -> Result<Vec<Fin
         let (on, oid): (u32, u32) = (row.try_get(4)?, row.try_get(5)?);
         let privileges: String = row.try_get(6)?;
         let Some(table) = scope.tables.get(&on) else { continue };
-        if policy.starts_with(PREFIX) && scope.tables.contains_key(&oid) {
+        if scope.wants_policy(&table.name, &policy) && scope.tables.contains_key(&oid) {
             continue;
         }
         findings.push(Finding::new(

@@ -73,6 +73,17 @@ impl Scope {
         self.tables.values().map(|t| t.tenant.as_ref().map_or(0, |(number, _)| *number)).collect()
     }
 
+    /// Whether a policy of that name on that table is the plan's to speak of.
+    pub(super) fn wants_policy(&self, table: &QualifiedName, name: &str) -> bool {
+        self.wanted.policy(table, name).is_some()
+    }
+
+    /// The names of the policies that are wanted, on whatever table.
+    pub(super) fn policy_names(&self) -> Vec<&str> {
+        let names = self.wanted.tables.values().flat_map(|table| table.policies.keys().map(String::as_str));
+        names.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
     pub(super) fn role_names(&self) -> Vec<&str> {
         self.roles.iter().map(String::as_str).collect()
     }

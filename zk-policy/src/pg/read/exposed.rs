@@ -1,48 +1,73 @@
-//! Ways around the policy's tables that are no part of them: partitions asked directly, views with greater rights.
+//! Ways around the policy's tables that are no part of them: foreign partitions asked directly, views and functions with
+//! greater rights.
 
 use std::collections::BTreeSet;
 
 use tokio_postgres::Transaction;
 
 use super::{Error, name_arrays};
-use crate::catalog::State;
+use crate::catalog::{Drift, State};
 
-/// What opens the tables of `state` from outside, a line for each.
-pub(super) async fn exposed(transaction: &Transaction<'_>, state: &State) -> Result<BTreeSet<String>, Error> {
+/// What opens the tables of `state` from outside, to whom.
+pub(super) async fn exposed(transaction: &Transaction<'_>, state: &State) -> Result<BTreeSet<Drift>, Error> {
     let (schemas, tables) = name_arrays(state.tables.keys());
+    let roles: Vec<&str> = state.others.iter().map(String::as_str).collect();
+    // Whether a function in another language reads a table cannot be known: that its text names the table has to do.
     let rows = transaction
         .query(
-            "WITH RECURSIVE managed AS (
-               SELECT c.oid, c.oid::regclass::text AS name
+            r"WITH RECURSIVE managed AS (
+               SELECT c.oid, c.oid::regclass::text AS name, c.relname
                FROM unnest($1::text[], $2::text[]) AS wanted (schema, name)
                JOIN pg_namespace n ON n.nspname = wanted.schema
                JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name),
              part AS (
                SELECT i.inhrelid AS oid, m.name AS parent FROM pg_inherits i JOIN managed m ON m.oid = i.inhparent
                UNION SELECT i.inhrelid, p.parent FROM pg_inherits i JOIN part p ON p.oid = i.inhparent),
-             part_grants AS (
-               SELECT DISTINCT p.parent, c.oid::regclass::text AS child, coalesce(g.rolname::text, 'PUBLIC') AS grantee
+             part_grant AS (
+               SELECT DISTINCT p.parent, c.oid::regclass::text AS child, a.grantee
                FROM part p JOIN pg_class c ON c.oid = p.oid CROSS JOIN LATERAL aclexplode(c.relacl) a
-               LEFT JOIN pg_roles g ON g.oid = a.grantee
                WHERE a.grantee <> c.relowner AND p.oid NOT IN (SELECT oid FROM managed)),
-             open_views AS (
-               SELECT DISTINCT v.oid::regclass::text AS view, m.name, o.rolname::text AS owner, v.relkind
+             open_view AS (
+               SELECT DISTINCT v.oid::regclass::text AS view, m.name, o.rolname::text AS owner, v.relkind, a.grantee
                FROM pg_depend d JOIN managed m ON d.refclassid = 'pg_class'::regclass AND d.refobjid = m.oid
                JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
                JOIN pg_class v ON v.oid = r.ev_class AND v.relkind IN ('v', 'm') JOIN pg_roles o ON o.oid = v.relowner
-               WHERE (v.relkind = 'm' OR (o.rolsuper OR o.rolbypassrls)
-                      AND NOT coalesce('security_invoker=true' = ANY (v.reloptions), false))
-                 AND EXISTS (SELECT FROM aclexplode(v.relacl) a WHERE a.grantee <> v.relowner))
-             SELECT format('%s may use %s, a part of %s that its rules do not guard when asked directly: REVOKE ALL ON %s FROM %s',
-                           grantee, child, parent, child, grantee) FROM part_grants
-             UNION ALL
-             SELECT format('view %s shows %s with the rights of %s, past its rules, to whom it is granted: REVOKE its grants, or set security_invoker',
-                           view, name, owner) FROM open_views WHERE relkind = 'v'
-             UNION ALL
-             SELECT format('materialized view %s holds a copy of %s without its rules: REVOKE its grants', view, name)
-             FROM open_views WHERE relkind = 'm'",
-            &[&schemas, &tables],
+               CROSS JOIN LATERAL aclexplode(v.relacl) a
+               WHERE a.grantee <> v.relowner
+                 AND (v.relkind = 'm' OR (o.rolsuper OR o.rolbypassrls)
+                      AND NOT coalesce('security_invoker=true' = ANY (v.reloptions), false))),
+             open_function AS (
+               SELECT DISTINCT f.oid::regprocedure::text AS function, m.name, o.rolname::text AS owner, a.grantee
+               FROM pg_proc f JOIN pg_roles o ON o.oid = f.proowner AND (o.rolsuper OR o.rolbypassrls)
+               JOIN pg_namespace n ON n.oid = f.pronamespace
+                 AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+               CROSS JOIN LATERAL aclexplode(coalesce(f.proacl, acldefault('f', f.proowner))) a
+               JOIN managed m ON f.prosrc ~ ('\m' || regexp_replace(m.relname, '(\W)', '\\\1', 'g') || '\M')
+                 OR EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = f.oid
+                            AND d.refclassid = 'pg_class'::regclass AND d.refobjid = m.oid)
+               WHERE f.prosecdef AND a.grantee <> f.proowner
+                 AND f.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype)),
+             opening (object, grantee, reason) AS (
+               SELECT child, grantee, format('may use %s, a part of %s that its rules do not guard when asked directly',
+                                             child, parent) FROM part_grant
+               UNION ALL
+               SELECT view, grantee, format('sees %s through view %s with the rights of %s, past its rules',
+                                            name, view, owner) FROM open_view WHERE relkind = 'v'
+               UNION ALL
+               SELECT view, grantee, format('sees a copy of %s without its rules in materialized view %s', name, view)
+               FROM open_view WHERE relkind = 'm'
+               UNION ALL
+               SELECT 'ROUTINE ' || function, grantee,
+                      format('may call %s, which names %s and runs as %s, whom no rule binds', function, name, owner)
+               FROM open_function)
+             SELECT format('%s %s', coalesce(g.rolname::text, 'PUBLIC'), o.reason),
+                    format('REVOKE ALL ON %s FROM %s', o.object, coalesce(quote_ident(g.rolname), 'PUBLIC'))
+             FROM opening o LEFT JOIN pg_roles g ON g.oid = o.grantee
+             WHERE coalesce(g.rolname::text <> ALL ($3), true)",
+            &[&schemas, &tables, &roles],
         )
         .await?;
-    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    rows.iter()
+        .map(|row| Ok(Drift::new(row.try_get::<_, String>(0)?, row.try_get::<_, String>(1)?)))
+        .collect()
 }
