@@ -31,7 +31,6 @@ pub struct Plan {
     #[serde(skip)]
     remedies: Remedies,
     #[serde(skip)]
-    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "only applying reads it"))]
     pub(crate) removes_drift: bool,
 }
 

@@ -409,12 +409,10 @@ async fn serial_columns_can_be_inserted_into() {
       table notes { tenant tenant_id = claim.tenant  allow agent select, insert  allow reader select
                     columns agent insert only tenant_id, body }";
     let p = crm.name.clone();
-    let create = format!(
-        "CREATE SCHEMA numbers; CREATE SEQUENCE numbers.shared; CREATE SEQUENCE other;
+    let create = "CREATE SCHEMA numbers; CREATE SEQUENCE numbers.shared; CREATE SEQUENCE other;
          CREATE TABLE notes (id bigserial PRIMARY KEY, at int8 GENERATED ALWAYS AS IDENTITY,
-           number int8 DEFAULT nextval('numbers.shared'), tenant_id uuid NOT NULL, body text);"
-    );
-    crm.owner.batch_execute(&create).await.unwrap();
+           number int8 DEFAULT nextval('numbers.shared'), tenant_id uuid NOT NULL, body text)";
+    crm.owner.batch_execute(create).await.unwrap();
     crm.apply(rules).await;
     let tampering = format!(
         "GRANT ALL ON SEQUENCE other, notes_id_seq TO {p}_agent; GRANT USAGE ON SEQUENCE notes_id_seq TO {p}_reader"
