@@ -61,10 +61,11 @@ pub async fn plan(client: &mut Client, policy: &Policy) -> Result<Plan, Error> {
     if policy.signed {
         read::check_signing(&transaction).await?;
     }
-    let wanted = read::attach(&transaction, compile(policy)).await?;
-    if !wanted.lent.is_empty() {
+    let compiled = compile(policy);
+    if !compiled.lent.is_empty() {
         read::check_mask_keys(&transaction).await?;
     }
+    let wanted = read::attach(&transaction, compiled).await?;
     let catalog = read::catalog(&transaction, &policy.name, &wanted).await?;
     let settled = read::settle(&transaction, &wanted).await?;
     transaction.rollback().await?;
