@@ -142,7 +142,7 @@ impl Kms for PinnedKms {
     /// Unwraps under any version that the service still has, not only under the pinned one.
     async fn unwrap_key(&self, wrapped: &WrappedKey, context: &Context) -> Result<DataKey, Error> {
         if wrapped.uri() != self.uri() {
-            return Err(envelope::cannot_unwrap());
+            return Err(Error::cannot_unwrap());
         }
         let envelope = Envelope::parse(wrapped)?;
         let one_time = self.service.decrypt(wrapped.version(), envelope.encrypted).await?;

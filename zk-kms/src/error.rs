@@ -95,6 +95,11 @@ impl Error {
         Self { kind: *kind, message: message.clone(), retry_after: *retry_after, source: None }
     }
 
+    /// One text for a wrong key, a wrong context and changed bytes.
+    pub(crate) fn cannot_unwrap() -> Self {
+        Self::invalid("the wrapped key does not open with this key and context")
+    }
+
     pub(crate) fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::Invalid, message)
     }

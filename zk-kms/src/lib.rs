@@ -32,15 +32,24 @@
 //!
 //! # Backends
 //!
-//! [`LocalKms`] wraps under a key ring, in memory or in a file that a passphrase seals. [`KeyUri`] also parses the URIs
-//! of AWS KMS, Google Cloud KMS, Azure Key Vault and Vault Transit; [`open()`] says which feature a URI needs.
+//! | URI | backend | feature |
+//! |---|---|---|
+//! | `local:` | [`LocalKms`], a key ring in memory or in a file that a passphrase seals; `LocalKeyPair` | –; `rsa` |
+//! | `aws-kms://` | `AwsKms`, `AwsKeyPair` | `aws`; with `rsa` |
+//! | `gcp-kms://` | `GcpKms`, `GcpKeyPair` | `gcp`; with `rsa` |
+//! | `azure-kv://` | `AzureKeyPair` | `azure` |
+//! | `vault-transit://` | `VaultKms` | `vault` |
+//!
+//! [`open()`] goes from a URI to a backend, [`ensure_key`] makes the key. A key pair is no secret key: see
+//! [`Capabilities::wraps_with_public_key`] for what that means to a store.
 //!
 //! # Features
 //!
 //! | feature | adds |
 //! |---|---|
-//! | `rsa` | key pairs: `AsymmetricKms`, `PinnedKms`, `PublicKey`, `LocalKeyPair`; links AWS-LC |
+//! | `aws`, `azure`, `gcp`, `vault` | the backends of these services |
 //! | `layers` | `layers`: deadline, retry with a budget, circuit breaker, concurrency limit, single flight, tracing, audit |
+//! | `rsa` | key pairs: `AsymmetricKms`, `PinnedKms`, `PublicKey`, `LocalKeyPair`; links AWS-LC |
 //! | `testing` | `testing`: the laws every backend passes |
 //!
 //! # Limits
@@ -53,7 +62,15 @@
 
 #[cfg(feature = "rsa")]
 mod asymmetric;
+#[cfg(feature = "aws")]
+mod aws;
+#[cfg(feature = "azure")]
+mod azure;
 mod error;
+#[cfg(feature = "gcp")]
+mod gcp;
+#[cfg(feature = "_http")]
+mod http;
 mod key;
 mod kms;
 #[cfg(feature = "layers")]
@@ -63,18 +80,34 @@ mod open;
 #[cfg(unix)]
 #[doc(hidden)]
 pub mod private_file;
+mod service;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(feature = "vault")]
+mod vault;
 
 #[cfg(feature = "rsa")]
 pub use asymmetric::{AsymmetricKms, Fingerprint, PinnedKms, PublicKey};
+#[cfg(all(feature = "aws", feature = "rsa"))]
+pub use aws::AwsKeyPair;
+#[cfg(feature = "aws")]
+pub use aws::AwsKms;
+#[cfg(feature = "azure")]
+pub use azure::AzureKeyPair;
 pub use error::{Error, ErrorKind};
+#[cfg(all(feature = "gcp", feature = "rsa"))]
+pub use gcp::GcpKeyPair;
+#[cfg(feature = "gcp")]
+pub use gcp::GcpKms;
 pub use key::{Context, DataKey, KeyUri, KeyVersion, Service, WrappedKey};
 pub use kms::{Capabilities, KeyStatus, Kms};
 #[cfg(feature = "rsa")]
 pub use local::LocalKeyPair;
 pub use local::{LocalKms, PassphraseCost};
-pub use open::{OpenConfig, open};
+pub use open::{OpenConfig, ensure_key, open};
+pub use service::{KeySpec, Provisioned};
+#[cfg(feature = "vault")]
+pub use vault::{VaultKms, VaultToken};
 
 /// The examples of the README are compiled and run.
 #[cfg(doctest)]

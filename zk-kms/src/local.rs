@@ -158,9 +158,9 @@ impl Kms for LocalKms {
 
     async fn unwrap_key(&self, wrapped: &WrappedKey, context: &Context) -> Result<DataKey, Error> {
         if wrapped.uri() != self.uri() {
-            return Err(ring::cannot_unwrap());
+            return Err(Error::cannot_unwrap());
         }
-        let version = ring::parse_version(wrapped.version()).ok_or_else(ring::cannot_unwrap)?;
+        let version = ring::parse_version(wrapped.version()).ok_or_else(Error::cannot_unwrap)?;
         self.0.holding(version)?.unwrap(version, wrapped, context)
     }
 

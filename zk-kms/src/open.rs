@@ -1,15 +1,24 @@
 //! From a key URI to the backend that holds the key.
 
-use std::{fmt, path::PathBuf, sync::Arc};
+mod config;
 
-use secrecy::SecretString;
+use std::sync::Arc;
 
-use crate::{Error, ErrorKind, KeyUri, Kms, LocalKms, Service};
+pub use self::config::OpenConfig;
+#[cfg(feature = "aws")]
+use crate::AwsKms;
+#[cfg(feature = "azure")]
+use crate::AzureKeyPair;
+#[cfg(feature = "gcp")]
+use crate::GcpKms;
+#[cfg(feature = "vault")]
+use crate::VaultKms;
+use crate::{Error, ErrorKind, KeySpec, KeyUri, Kms, LocalKms, Provisioned, Service};
 
 /// Opens the backend that holds `uri`.
 ///
 /// There is no registry and no discovery: what a backend needs is in `config`, and a backend that this build does not
-/// have is an error that says so.
+/// have is an error that says so. What comes back has no layers around it; see `layers::Guard` (feature `layers`).
 ///
 /// # Errors
 ///
@@ -19,75 +28,115 @@ use crate::{Error, ErrorKind, KeyUri, Kms, LocalKms, Service};
 /// # Examples
 ///
 /// ```
-/// use zk_kms::{ErrorKind, OpenConfig, open};
+/// use secrecy::SecretString;
+/// use zk_kms::{ErrorKind, Kms, LocalKms, OpenConfig, PassphraseCost, open};
 ///
-/// let uri = "vault-transit://vault.internal:8200/transit/orders".parse()?;
-/// let error = open(&uri, OpenConfig::new()).unwrap_err();
-/// assert_eq!(error.kind(), ErrorKind::Unsupported);
-/// assert_eq!(error.to_string(), "keys of Vault Transit need the feature `vault`, which this build of zk-kms does not have");
-/// # Ok::<(), zk_kms::Error>(())
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), zk_kms::Error> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("orders.keyring");
+/// # let passphrase: SecretString = "correct horse battery staple".into();
+/// LocalKms::create(&path, "orders", &passphrase, PassphraseCost::new(64, 1, 1)?)?;
+/// let kms = open(&"local:orders".parse()?, &OpenConfig::new().key_ring(&path, passphrase)).await?;
+/// assert!(kms.status().await?.is_enabled());
+/// # Ok(()) }
 /// ```
-pub fn open(uri: &KeyUri, config: OpenConfig) -> Result<Arc<dyn Kms>, Error> {
-    let (service, feature) = match uri.service() {
-        Service::Local => return open_local(uri, config),
+pub async fn open(uri: &KeyUri, config: &OpenConfig) -> Result<Arc<dyn Kms>, Error> {
+    match uri.service() {
+        Service::Local => open_local(uri, config),
+        #[cfg(feature = "aws")]
+        Service::AwsKms => Ok(Arc::new(AwsKms::open(uri, config).await?)),
+        #[cfg(feature = "azure")]
+        Service::AzureKeyVault => Ok(Arc::new(AzureKeyPair::open_pinned(uri, config).await?)),
+        #[cfg(feature = "gcp")]
+        Service::GcpKms => Ok(Arc::new(GcpKms::open(uri, config)?)),
+        #[cfg(feature = "vault")]
+        Service::VaultTransit => Ok(Arc::new(VaultKms::open(uri, config)?)),
+        other => Err(not_here(other)),
+    }
+}
+
+/// Makes the key that `uri` names, unless it exists, as `spec` says. Running it again changes nothing.
+///
+/// AWS gives its keys names of its own, so a key that is to be made is named by an alias.
+///
+/// # Errors
+///
+/// [`ErrorKind::Unsupported`] when this build has no backend for the URI, or the service cannot make a key of that name;
+/// [`ErrorKind::Denied`] when the caller may use keys and not make them; otherwise what the backend says.
+///
+/// # Examples
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use zk_kms::{KeySpec, OpenConfig, ensure_key};
+///
+/// # async fn provision() -> Result<(), zk_kms::Error> {
+/// let uri = "aws-kms://arn:aws:kms:eu-west-1:111122223333:alias/orders".parse()?;
+/// let spec = KeySpec::new().rotate_every(Duration::from_secs(365 * 86_400)).tag("solution", "shop");
+/// let made = ensure_key(&uri, &OpenConfig::new(), &spec).await?;
+/// println!("{} {}", made.uri(), if made.created() { "was made" } else { "was there" });
+/// # Ok(()) }
+/// ```
+pub async fn ensure_key(uri: &KeyUri, config: &OpenConfig, spec: &KeySpec) -> Result<Provisioned, Error> {
+    // Without a backend there is nothing to give them to.
+    let _ = (config, spec);
+    match uri.service() {
+        #[cfg(feature = "aws")]
+        Service::AwsKms => AwsKms::open(uri, config).await?.ensure_key(spec).await,
+        #[cfg(feature = "azure")]
+        Service::AzureKeyVault => AzureKeyPair::open(uri, config)?.ensure_key(spec).await,
+        #[cfg(feature = "gcp")]
+        Service::GcpKms => GcpKms::open(uri, config)?.ensure_key(spec).await,
+        #[cfg(feature = "vault")]
+        Service::VaultTransit => VaultKms::open(uri, config)?.ensure_key(spec).await,
+        Service::Local => {
+            Err(Error::new(ErrorKind::Unsupported, "a local key ring is made with LocalKms::create"))
+        }
+        other => Err(not_here(other)),
+    }
+}
+
+fn not_here(service: Service) -> Error {
+    let (service, feature) = match service {
         Service::AwsKms => ("AWS KMS", "aws"),
         Service::GcpKms => ("Google Cloud KMS", "gcp"),
         Service::AzureKeyVault => ("Azure Key Vault", "azure"),
         Service::VaultTransit => ("Vault Transit", "vault"),
+        Service::Local | Service::AnyOf => {
+            let text = "keys of several services are put together with AnyOf (feature `layers`)";
+            return Error::new(ErrorKind::Unsupported, text);
+        }
     };
-    Err(Error::new(
+    Error::new(
         ErrorKind::Unsupported,
         format!("keys of {service} need the feature `{feature}`, which this build of zk-kms does not have"),
-    ))
+    )
 }
 
-/// What the backends need to open a key, given by the application.
-///
-/// ```no_run
-/// use secrecy::SecretString;
-/// use zk_kms::{OpenConfig, open};
-///
-/// let passphrase: SecretString = "from a secret store".into();
-/// let config = OpenConfig::new().key_ring("/etc/zk/orders.keyring", passphrase);
-/// let kms = open(&"local:orders".parse()?, config)?;
-/// # Ok::<(), zk_kms::Error>(())
-/// ```
-#[derive(Default)]
-pub struct OpenConfig {
-    key_ring: Option<(PathBuf, SecretString)>,
-}
-
-impl OpenConfig {
-    /// Makes an empty configuration.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Says in which file a `local:` key ring is, and the passphrase that opens it.
-    #[must_use]
-    pub fn key_ring(mut self, path: impl Into<PathBuf>, passphrase: SecretString) -> Self {
-        self.key_ring = Some((path.into(), passphrase));
-        self
-    }
-}
-
-impl fmt::Debug for OpenConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { key_ring } = self;
-        f.debug_struct("OpenConfig").field("key_ring", &key_ring.as_ref().map(|(path, _)| path)).finish()
-    }
-}
-
-fn open_local(uri: &KeyUri, config: OpenConfig) -> Result<Arc<dyn Kms>, Error> {
-    let Some((path, passphrase)) = config.key_ring else {
+fn open_local(uri: &KeyUri, config: &OpenConfig) -> Result<Arc<dyn Kms>, Error> {
+    let Some((path, passphrase)) = config.ring() else {
         return Err(Error::invalid(format!(
             "`{uri}` needs a key ring file; name it with OpenConfig::key_ring"
         )));
     };
-    let kms = LocalKms::open(&path, &passphrase)?;
+    let kms = LocalKms::open(path, passphrase)?;
     if kms.uri() != uri {
         return Err(Error::invalid(format!("{} holds `{}`, not `{uri}`", path.display(), kms.uri())));
     }
     Ok(Arc::new(kms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_backend_names_its_feature() {
+        let error = not_here(Service::VaultTransit);
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert_eq!(
+            error.to_string(),
+            "keys of Vault Transit need the feature `vault`, which this build of zk-kms does not have"
+        );
+    }
 }

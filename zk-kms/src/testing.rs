@@ -1,8 +1,10 @@
 //! The laws every backend passes, as async functions over [`Kms`](crate::Kms) and, with the feature `rsa`, over
-//! `AsymmetricKms`.
+//! `AsymmetricKms`; and a suite that runs all of them.
 //!
-//! Call each of them from a test of its own, so that a failing test names the law. A law returns [`Broken`] instead of
-//! panicking, so that a suite can also show which broken backends it catches.
+//! A law returns [`Broken`] instead of panicking, so that a suite can also show which broken backends it catches. Call laws
+//! one by one, or write a [`Harness`] for your service and let [`suite()`] run them all: what the service, or the server you
+//! test against, cannot show is declared as a [`Gap`] with its reason, and printed. A gap that has closed is a failure too,
+//! so that the declaration stays true.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
@@ -15,16 +17,19 @@
 #[cfg(feature = "rsa")]
 mod asymmetric;
 mod laws;
+mod suite;
 
 #[cfg(feature = "rsa")]
 pub use asymmetric::{
     old_pairs_still_unwrap, only_its_blocks_decrypt, pinned, public_key_alone_wraps, version_is_bound,
 };
 pub use laws::{
-    context_is_bound, errors_and_debug_carry_no_secret, keys_are_separate, old_versions_still_unwrap,
-    rewrapping_keeps_the_key, round_trip, tampering_is_invalid, truncation_is_invalid,
-    wrapped_key_names_its_key, wrapping_twice_differs,
+    calls_run_side_by_side, context_is_bound, disabled_key_is_refused, dropped_call_leaves_no_damage,
+    errors_and_debug_carry_no_secret, keys_are_separate, missing_key_is_not_found, old_versions_still_unwrap,
+    refusal_is_denied, rewrapping_keeps_the_key, round_trip, stalled_service_meets_the_deadline,
+    tampering_is_invalid, truncation_is_invalid, wrapped_key_names_its_key, wrapping_twice_differs,
 };
+pub use suite::{Gap, Harness, LAWS, Report, Row, suite};
 
 /// A law that a backend does not keep, and how it shows.
 #[derive(Debug, thiserror::Error)]

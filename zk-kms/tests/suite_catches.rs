@@ -4,8 +4,8 @@
 use std::{
     fmt,
     sync::{
-        Mutex,
-        atomic::{AtomicU32, Ordering::SeqCst},
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
     },
 };
 
@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use zk_kms::{
     Capabilities, Context, DataKey, Error, ErrorKind, KeyStatus, KeyUri, KeyVersion, Kms, LocalKms,
     WrappedKey,
-    testing::{self, Broken},
+    testing::{self, Broken, Gap, Harness},
 };
 
 /// What a backend does wrong.
@@ -33,6 +33,13 @@ enum Fault {
     RewrapIgnoresTarget,
     PrintsBytes,
     OpensOthers,
+    MakesMissingKeys,
+    UsesDisabledKey,
+    SaysNotFoundWhenDisabled,
+    CallsRefusalInvalid,
+    BreaksWhenDropped,
+    MixesCalls,
+    Hangs,
 }
 
 fn caught(result: Result<(), Broken>, law: &str) {
@@ -104,6 +111,98 @@ async fn errors_and_debug_carry_no_secret() {
     caught(testing::errors_and_debug_carry_no_secret(&kms).await, "errors_and_debug_carry_no_secret");
 }
 
+#[tokio::test]
+async fn missing_key_is_not_found() {
+    let kms = broken(Fault::MakesMissingKeys);
+    caught(testing::missing_key_is_not_found(&kms).await, "missing_key_is_not_found");
+}
+
+#[tokio::test]
+async fn disabled_key_is_refused() {
+    for fault in [Fault::UsesDisabledKey, Fault::SaysNotFoundWhenDisabled] {
+        let kms = broken(fault);
+        let set = |to: bool| {
+            kms.disabled.store(to, SeqCst);
+            std::future::ready(Ok(()))
+        };
+        let result = testing::disabled_key_is_refused(&kms, || set(true), || set(false)).await;
+        caught(result, "disabled_key_is_refused");
+    }
+}
+
+#[tokio::test]
+async fn refusal_is_denied() {
+    caught(testing::refusal_is_denied(&broken(Fault::CallsRefusalInvalid)).await, "refusal_is_denied");
+}
+
+#[tokio::test]
+async fn dropped_call_leaves_no_damage() {
+    let kms = broken(Fault::BreaksWhenDropped);
+    caught(testing::dropped_call_leaves_no_damage(&kms).await, "dropped_call_leaves_no_damage");
+}
+
+#[tokio::test]
+async fn calls_run_side_by_side() {
+    caught(testing::calls_run_side_by_side(&broken(Fault::MixesCalls)).await, "calls_run_side_by_side");
+}
+
+#[tokio::test(start_paused = true)]
+async fn stalled_service_meets_the_deadline() {
+    let patience = tokio::time::sleep(std::time::Duration::from_secs(30));
+    let result = testing::stalled_service_meets_the_deadline(&broken(Fault::Hangs), patience).await;
+    caught(result, "stalled_service_meets_the_deadline");
+}
+
+/// A suite reports what it finds: a law that is broken, a gap that is one, and a gap that has closed.
+#[tokio::test(start_paused = true)]
+async fn the_suite_notices_gaps_that_closed() {
+    let open = Gap::new("refusal_is_denied", "nobody is refused");
+    let good = testing::suite(&Rings(LOCAL_GAPS.to_vec())).await;
+    assert!(good.is_good(), "{good}");
+    let closed = Gap::new("round_trip", "declared, and holds");
+    let report = testing::suite(&Rings([&LOCAL_GAPS[..], &[closed]].concat())).await;
+    assert!(!report.is_good());
+    assert!(report.to_string().contains("round_trip | CLOSED"), "{report}");
+    let missing: Vec<Gap> = LOCAL_GAPS.into_iter().filter(|gap| *gap != open).collect();
+    let report = testing::suite(&Rings(missing)).await;
+    assert!(report.to_string().contains("refusal_is_denied | BROKEN"), "{report}");
+    assert_eq!(report.rows().len(), testing::LAWS.len());
+}
+
+const LOCAL_GAPS: [Gap; 5] = [
+    Gap::new("old_versions_still_unwrap", "nobody rotates"),
+    Gap::new("missing_key_is_not_found", "none is missing"),
+    Gap::new("disabled_key_is_refused", "none is disabled"),
+    Gap::new("refusal_is_denied", "nobody is refused"),
+    Gap::new("stalled_service_meets_the_deadline", "there is no service"),
+];
+
+#[derive(Debug)]
+struct Rings(Vec<Gap>);
+
+#[async_trait]
+impl Harness for Rings {
+    fn name(&self) -> &str {
+        "rings"
+    }
+
+    fn gaps(&self) -> Vec<Gap> {
+        self.0.clone()
+    }
+
+    async fn key(&self) -> Result<Arc<dyn Kms>, Error> {
+        Ok(Arc::new(LocalKms::ephemeral("ring")?))
+    }
+
+    async fn missing(&self) -> Result<Arc<dyn Kms>, Error> {
+        self.key().await
+    }
+
+    async fn sleep(&self, time: std::time::Duration) {
+        tokio::time::sleep(time).await;
+    }
+}
+
 /// The broken backends are good ones apart from their fault.
 #[tokio::test]
 async fn the_fault_is_what_is_caught() {
@@ -125,6 +224,10 @@ struct Faulty {
     version: AtomicU32,
     fault: Fault,
     last: Mutex<Option<WrappedKey>>,
+    answer: Mutex<Option<DataKey>>,
+    disabled: AtomicBool,
+    /// Set while a call runs, and left so by one that is dropped.
+    busy: AtomicBool,
 }
 
 fn broken(fault: Fault) -> Faulty {
@@ -138,6 +241,9 @@ fn named(name: &str, fault: Fault) -> Faulty {
         version: AtomicU32::new(1),
         fault,
         last: Mutex::default(),
+        answer: Mutex::default(),
+        disabled: AtomicBool::new(false),
+        busy: AtomicBool::new(false),
     }
 }
 
@@ -172,6 +278,21 @@ impl Kms for Faulty {
     }
 
     async fn wrap_key(&self, key: &DataKey, context: &Context) -> Result<WrappedKey, Error> {
+        match self.fault {
+            Fault::Hangs => std::future::pending().await,
+            Fault::CallsRefusalInvalid => return Err(Error::new(ErrorKind::Invalid, "not for you")),
+            Fault::SaysNotFoundWhenDisabled if self.disabled.load(SeqCst) => {
+                return Err(Error::new(ErrorKind::NotFound, "gone"));
+            }
+            Fault::BreaksWhenDropped => {
+                if self.busy.swap(true, SeqCst) {
+                    return Err(Error::new(ErrorKind::Unavailable, "still busy"));
+                }
+                tokio::task::yield_now().await;
+                self.busy.store(false, SeqCst);
+            }
+            _ => {}
+        }
         if let (Fault::SameBytes, Some(last)) = (self.fault, self.last.lock().unwrap().clone()) {
             return Ok(last);
         }
@@ -189,6 +310,9 @@ impl Kms for Faulty {
     }
 
     async fn unwrap_key(&self, wrapped: &WrappedKey, context: &Context) -> Result<DataKey, Error> {
+        if self.fault == Fault::BreaksWhenDropped && self.busy.load(SeqCst) {
+            return Err(Error::new(ErrorKind::Unavailable, "still busy"));
+        }
         let forgotten =
             self.fault == Fault::ForgetsOldVersions && wrapped.version().as_str() != self.current();
         if self.fault != Fault::OpensOthers && wrapped.uri() != &self.uri || forgotten {
@@ -203,6 +327,13 @@ impl Kms for Faulty {
         let version = wrapped.version().as_str();
         let opened = self.secret.unwrap_key(&self.inner(bytes), &self.context(context, version)).await;
         match (self.fault, opened) {
+            (Fault::MixesCalls, Ok(key)) => {
+                // Two calls at a time share one place for the answer.
+                let mine = self.answer.lock().unwrap().replace(key);
+                tokio::task::yield_now().await;
+                let there = self.answer.lock().unwrap().take();
+                there.or(mine).ok_or_else(|| Error::new(ErrorKind::Unavailable, "somebody took it"))
+            }
             (Fault::OtherKey, Ok(_)) => DataKey::generate(),
             (Fault::WrongKind, Err(_)) => Err(Error::new(ErrorKind::Unavailable, "away")),
             (Fault::PrintsBytes, Err(_)) => {

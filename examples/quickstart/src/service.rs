@@ -29,7 +29,7 @@ pub async fn run(name: &str) -> Result<()> {
     ])?;
     let tenant = environment.get("CRM_TENANT")?.expose_secret();
     let user = environment.get("CRM_USER")?.expose_secret();
-    let encryptor = encryptor(&environment)?;
+    let encryptor = encryptor(&environment).await?;
     let mut client = Login::from_environment()?.connect().await?;
     introduce(&client).await?;
     let document = Document::parse(POLICY)?;
@@ -61,10 +61,10 @@ pub async fn run(name: &str) -> Result<()> {
     }
 }
 
-fn encryptor(environment: &Environment) -> Result<Encryptor> {
+async fn encryptor(environment: &Environment) -> Result<Encryptor> {
     let ring = environment.get("ZK_KEY_RING")?.expose_secret();
     let config = OpenConfig::new().key_ring(ring, environment.get("ZK_KEY_RING_PASSPHRASE")?.clone());
-    let kms = zk_kms::open(&KeyUri::parse(environment.get("ZK_KMS_URI")?.expose_secret())?, config)?;
+    let kms = zk_kms::open(&KeyUri::parse(environment.get("ZK_KMS_URI")?.expose_secret())?, &config).await?;
     let store = PostgresKeyStore::new(Login::from_environment()?.acting_as(KEY_READER).pool(2)?);
     Ok(Encryptor::new(kms, Arc::new(store), EncryptorConfig::default())?)
 }

@@ -52,8 +52,8 @@ pub(super) fn wrap(
 
 impl<'a> Envelope<'a> {
     pub(crate) fn parse(wrapped: &'a WrappedKey) -> Result<Self, Error> {
-        let rest = wrapped.bytes().strip_prefix(&[FORMAT]).ok_or_else(cannot_unwrap)?;
-        let (encrypted, sealed) = rest.split_last_chunk::<SEALED>().ok_or_else(cannot_unwrap)?;
+        let rest = wrapped.bytes().strip_prefix(&[FORMAT]).ok_or_else(Error::cannot_unwrap)?;
+        let (encrypted, sealed) = rest.split_last_chunk::<SEALED>().ok_or_else(Error::cannot_unwrap)?;
         Ok(Self { wrapped, encrypted, sealed })
     }
 
@@ -61,14 +61,9 @@ impl<'a> Envelope<'a> {
         let aad = associated_data(self.wrapped.uri(), self.wrapped.version(), self.encrypted, context);
         let key = cipher(one_time)
             .decrypt(&XNonce::default(), Payload { msg: self.sealed, aad: &aad })
-            .map_err(|_| cannot_unwrap())?;
-        DataKey::from_slice(&Zeroizing::new(key)).map_err(|_| cannot_unwrap())
+            .map_err(|_| Error::cannot_unwrap())?;
+        DataKey::from_slice(&Zeroizing::new(key)).map_err(|_| Error::cannot_unwrap())
     }
-}
-
-/// One text for a wrong key, a wrong context and changed bytes.
-pub(super) fn cannot_unwrap() -> Error {
-    Error::invalid("the wrapped key does not open with this key pair and context")
 }
 
 fn associated_data(uri: &KeyUri, version: &KeyVersion, encrypted: &[u8], context: &Context) -> Vec<u8> {

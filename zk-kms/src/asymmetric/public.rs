@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+#[cfg(feature = "azure")]
+use aws_lc_rs::rsa::PublicKeyComponents;
 use aws_lc_rs::{
     digest,
     encoding::{AsDer, PublicKeyX509Der},
@@ -81,6 +83,18 @@ impl PublicKey {
         Ok(Self { uri, version, der: canonical.as_ref().to_vec(), rsa })
     }
 
+    /// Reads the two numbers of a public key, as JSON Web Keys have them
+    /// ([RFC 7518](https://www.rfc-editor.org/rfc/rfc7518), section 6.3.1).
+    #[cfg(feature = "azure")]
+    pub(crate) fn of_numbers(uri: KeyUri, version: KeyVersion, n: &[u8], e: &[u8]) -> Result<Self, Error> {
+        let no_key = || Error::invalid("these numbers are no RSA public key");
+        if n.len() > MAX_DER || e.len() > 8 {
+            return Err(no_key());
+        }
+        let der: PublicKeyX509Der<'_> = PublicKeyComponents { n, e }.as_der().map_err(|_| no_key())?;
+        Self::rsa_oaep_256(uri, version, der.as_ref())
+    }
+
     /// Returns the key pair.
     #[must_use]
     pub fn uri(&self) -> &KeyUri {
@@ -133,8 +147,8 @@ impl PublicKey {
         let no_key = || Error::invalid("these bytes are not a public key");
         let (uri, version, der) = read_record(MAGIC, bytes).ok_or_else(no_key)?;
         let read = Self::rsa_oaep_256(KeyUri::parse(uri)?, KeyVersion::new(version)?, der)?;
-        // The parser of keys below takes some encodings that it would not write.
-        if read.der == der { Ok(read) } else { Err(no_key()) }
+        // The parsers of URIs and keys take some spellings that they would not write.
+        if read.der == der && read.uri.as_str() == uri { Ok(read) } else { Err(no_key()) }
     }
 }
 

@@ -14,11 +14,16 @@ const MAX_LOCAL_NAME: usize = 64;
 ///
 /// ```text
 /// local:<name>
-/// aws-kms://<key ARN>
+/// any-of:<name>
+/// aws-kms://<ARN of a key or an alias>
 /// gcp-kms://projects/<p>/locations/<l>/keyRings/<r>/cryptoKeys/<k>
 /// azure-kv://<vault host>/<key>[/<version>]
 /// vault-transit://<host[:port]>/<mount>/<key>
 /// ```
+///
+/// The spellings of Go CDK (`awskms:///<ARN>`, `gcpkms://..`, `azurekeyvault://<host>/keys/<key>[/<version>]`) and of Tink
+/// (`hcvault://<host[:port]>/<mount>/keys/<key>`; its others are ours) are accepted and rewritten: there is one text for
+/// each key. Spellings that leave out where the key is, such as Go CDK's `hashivault://<key>`, are refused.
 ///
 /// # Examples
 ///
@@ -28,6 +33,9 @@ const MAX_LOCAL_NAME: usize = 64;
 /// let uri: KeyUri = "local:orders".parse()?;
 /// assert_eq!((uri.service(), uri.name()), (Service::Local, "orders"));
 /// assert!("local:../orders".parse::<KeyUri>().is_err());
+///
+/// let go: KeyUri = "azurekeyvault://v.vault.azure.net/keys/orders".parse()?;
+/// assert_eq!(go.as_str(), "azure-kv://v.vault.azure.net/orders");
 /// # Ok::<(), zk_kms::Error>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,6 +58,8 @@ pub enum Service {
     AzureKeyVault,
     /// The Transit engine of Vault or OpenBao, `vault-transit://`.
     VaultTransit,
+    /// Several keys of other services at once, `any-of:`.
+    AnyOf,
 }
 
 impl KeyUri {
@@ -62,11 +72,14 @@ impl KeyUri {
         if text.len() > MAX_LEN {
             return Err(Error::invalid(format!("a key URI is at most {MAX_LEN} bytes")));
         }
+        let rewritten = ours(text);
+        let text = rewritten.as_deref().unwrap_or(text);
         let Some((service, rest)) =
             Service::ALL.iter().find_map(|s| text.strip_prefix(s.prefix()).map(|rest| (*s, rest)))
         else {
             return Err(Error::invalid(
-                "a key URI starts with `local:`, `aws-kms://`, `gcp-kms://`, `azure-kv://` or `vault-transit://`",
+                "a key URI starts with `local:`, `any-of:`, `aws-kms://`, `gcp-kms://`, `azure-kv://` or \
+                 `vault-transit://`",
             ));
         };
         if !service.accepts(rest) {
@@ -99,6 +112,21 @@ impl KeyUri {
         self.text.strip_prefix(self.service.prefix()).unwrap_or(&self.text)
     }
 
+    /// Returns the parts of the name, between slashes.
+    #[cfg(feature = "_http")]
+    pub(crate) fn parts(&self) -> Vec<&str> {
+        self.name().split('/').collect()
+    }
+
+    /// Checks that a backend was given a URI of its service.
+    #[cfg(feature = "_remote")]
+    pub(crate) fn require(&self, service: Service) -> Result<(), Error> {
+        if self.service == service {
+            return Ok(());
+        }
+        Err(Error::invalid(format!("`{self}` does not look like `{}`", service.shape())))
+    }
+
     /// Returns the URI as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -107,7 +135,8 @@ impl KeyUri {
 }
 
 impl Service {
-    const ALL: [Self; 5] = [Self::Local, Self::AwsKms, Self::GcpKms, Self::AzureKeyVault, Self::VaultTransit];
+    const ALL: [Self; 6] =
+        [Self::Local, Self::AwsKms, Self::GcpKms, Self::AzureKeyVault, Self::VaultTransit, Self::AnyOf];
 
     const fn prefix(self) -> &'static str {
         match self {
@@ -116,23 +145,25 @@ impl Service {
             Self::GcpKms => "gcp-kms://",
             Self::AzureKeyVault => "azure-kv://",
             Self::VaultTransit => "vault-transit://",
+            Self::AnyOf => "any-of:",
         }
     }
 
     const fn shape(self) -> &'static str {
         match self {
             Self::Local => "local:<name>",
-            Self::AwsKms => "aws-kms://arn:aws:kms:<region>:<account>:key/<id>",
+            Self::AwsKms => "aws-kms://arn:aws:kms:<region>:<account>:(key|alias)/<id>",
             Self::GcpKms => "gcp-kms://projects/<p>/locations/<l>/keyRings/<r>/cryptoKeys/<k>",
             Self::AzureKeyVault => "azure-kv://<vault host>/<key>[/<version>]",
             Self::VaultTransit => "vault-transit://<host[:port]>/<mount>/<key>",
+            Self::AnyOf => "any-of:<name>",
         }
     }
 
     fn accepts(self, rest: &str) -> bool {
         let parts: Vec<&str> = rest.split('/').collect();
         match (self, parts.as_slice()) {
-            (Self::Local, [name]) => name.len() <= MAX_LOCAL_NAME && is_part(name),
+            (Self::Local | Self::AnyOf, [name]) => name.len() <= MAX_LOCAL_NAME && is_part(name),
             (Self::AwsKms, [arn, id]) => is_kms_arn(arn) && is_part(id),
             (Self::GcpKms, ["projects", p, "locations", l, "keyRings", r, "cryptoKeys", k]) => {
                 [p, l, r, k].into_iter().all(|part| is_part(part))
@@ -145,6 +176,22 @@ impl Service {
     }
 }
 
+/// Rewrites what Go CDK and Tink write; what comes out is checked like everything else.
+fn ours(text: &str) -> Option<String> {
+    let rewritten = |prefix: &str, service: Service| {
+        text.strip_prefix(prefix).map(|rest| format!("{}{rest}", service.prefix()))
+    };
+    // `<host>/<..>/keys/<key>`: ours leaves `keys` out, because every key has it.
+    let without_keys = |prefix: &str, service: Service| {
+        let (place, key) = text.strip_prefix(prefix)?.split_once("/keys/")?;
+        Some(format!("{}{place}/{key}", service.prefix()))
+    };
+    rewritten("awskms:///", Service::AwsKms)
+        .or_else(|| rewritten("gcpkms://", Service::GcpKms))
+        .or_else(|| without_keys("azurekeyvault://", Service::AzureKeyVault))
+        .or_else(|| without_keys("hcvault://", Service::VaultTransit))
+}
+
 /// One name: it starts with a letter or digit, so that it is neither `.` nor `..` nor an option of a command.
 fn is_part(part: &str) -> bool {
     part.len() <= 255
@@ -152,16 +199,17 @@ fn is_part(part: &str) -> bool {
         && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
 }
 
-fn is_host(host: &str) -> bool {
+/// `host` or `host:port`
+pub(crate) fn is_host(host: &str) -> bool {
     let (name, port) = host.split_once(':').unwrap_or((host, "443"));
     let digits = (1..=5).contains(&port.len()) && port.bytes().all(|b| b.is_ascii_digit());
     is_part(name) && digits && port.parse::<u16>().is_ok_and(|p| p != 0)
 }
 
-/// `arn:<partition>:kms:<region>:<account>:key`; the id stands after the slash.
+/// `arn:<partition>:kms:<region>:<account>:key` or `..:alias`; the id stands after the slash.
 fn is_kms_arn(arn: &str) -> bool {
     match arn.split(':').collect::<Vec<_>>().as_slice() {
-        ["arn", partition, "kms", region, account, "key"] => {
+        ["arn", partition, "kms", region, account, "key" | "alias"] => {
             is_part(partition)
                 && is_part(region)
                 && account.len() == 12
@@ -213,6 +261,24 @@ mod tests {
     }
 
     #[test]
+    fn spellings_of_others_become_ours() {
+        for (theirs, ours) in [
+            (
+                "awskms:///arn:aws:kms:eu-west-1:111122223333:alias/orders",
+                "aws-kms://arn:aws:kms:eu-west-1:111122223333:alias/orders",
+            ),
+            (
+                "gcpkms://projects/p/locations/l/keyRings/r/cryptoKeys/k",
+                "gcp-kms://projects/p/locations/l/keyRings/r/cryptoKeys/k",
+            ),
+            ("azurekeyvault://v.vault.azure.net/keys/k/0123", "azure-kv://v.vault.azure.net/k/0123"),
+            ("hcvault://vault:8200/transit/keys/k", "vault-transit://vault:8200/transit/k"),
+        ] {
+            assert_eq!(KeyUri::parse(theirs).unwrap().as_str(), ours);
+        }
+    }
+
+    #[test]
     fn anything_else_is_refused() {
         let long = format!("local:{}", "a".repeat(65));
         let very_long = format!("vault-transit://h/{}/k", "a".repeat(600));
@@ -238,6 +304,17 @@ mod tests {
             "aws-kms://arn:aws:kms:eu:1:key/a",
             "aws-kms://arn:aws:s3:eu:111122223333:key/a",
             "aws-kms://arn:aws:kms:eu:111122223333:key/..",
+            "aws-kms://arn:aws:kms:eu:111122223333:grant/a",
+            "awskms:///alias/orders",
+            "awskms:///arn:aws:kms:eu:111122223333:key/a?region=eu",
+            "awskms://arn:aws:kms:eu:111122223333:key/a",
+            "gcpkms://projects/p",
+            "azurekeyvault://v.vault.azure.net/secrets/k",
+            "azurekeyvault://v.vault.azure.net/keys/../k",
+            "hashivault://k",
+            "hcvault://vault/transit/keys/keys/k",
+            "any-of:",
+            "any-of:a/b",
             "gcp-kms://projects/p",
             "gcp-kms://projects/../locations/l/keyRings/r/cryptoKeys/k",
             "azure-kv://host",

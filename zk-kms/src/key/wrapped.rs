@@ -85,9 +85,14 @@ impl WrappedKey {
     ///
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for any other bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
-        let (uri, version, wrapped) =
-            read_record(MAGIC, bytes).ok_or_else(|| Error::invalid("these bytes are not a wrapped key"))?;
-        Self::new(KeyUri::parse(uri)?, KeyVersion::new(version)?, wrapped.to_vec())
+        let malformed = || Error::invalid("these bytes are not a wrapped key");
+        let (text, version, wrapped) = read_record(MAGIC, bytes).ok_or_else(malformed)?;
+        let uri = KeyUri::parse(text)?;
+        // Other spellings of a URI are for people and configuration.
+        if uri.as_str() != text {
+            return Err(malformed());
+        }
+        Self::new(uri, KeyVersion::new(version)?, wrapped.to_vec())
     }
 }
 
@@ -178,6 +183,21 @@ mod tests {
                 prop_assert_eq!(read.to_bytes(), bytes);
             }
         }
+    }
+
+    #[test]
+    fn other_spellings_of_the_key_are_refused() {
+        let uri = KeyUri::parse("gcp-kms://projects/p/locations/l/keyRings/r/cryptoKeys/k").unwrap();
+        let bytes = WrappedKey::new(uri, 1.into(), vec![9; 20]).unwrap().to_bytes();
+        let theirs = "gcpkms://projects/p/locations/l/keyRings/r/cryptoKeys/k";
+        let respelled = [
+            &b"ZKW1"[..],
+            &[0, u8::try_from(theirs.len()).unwrap()],
+            theirs.as_bytes(),
+            &bytes[6 + theirs.len() + 1..],
+        ];
+        assert!(WrappedKey::from_bytes(&bytes).is_ok());
+        assert!(WrappedKey::from_bytes(&respelled.concat()).is_err());
     }
 
     #[test]

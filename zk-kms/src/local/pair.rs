@@ -107,15 +107,15 @@ impl AsymmetricKms for LocalKeyPair {
     }
 
     async fn decrypt(&self, version: &KeyVersion, ciphertext: &[u8]) -> Result<DataKey, Error> {
-        let version = ring::parse_version(version).ok_or_else(ring::cannot_unwrap)?;
+        let version = ring::parse_version(version).ok_or_else(Error::cannot_unwrap)?;
         let ring = self.0.holding(version)?;
         let pair = ring.version(version).ok_or_else(|| ring::no_version(self.uri(), version))?;
         let rsa = OaepPrivateDecryptingKey::new(pair.rsa.clone()).map_err(|_| cannot_use())?;
         let mut plaintext = Zeroizing::new(vec![0; rsa.min_output_size()]);
         let plaintext = rsa
             .decrypt(&OAEP_SHA256_MGF1SHA256, ciphertext, &mut plaintext, None)
-            .map_err(|_| ring::cannot_unwrap())?;
-        DataKey::from_slice(plaintext).map_err(|_| ring::cannot_unwrap())
+            .map_err(|_| Error::cannot_unwrap())?;
+        DataKey::from_slice(plaintext).map_err(|_| Error::cannot_unwrap())
     }
 }
 

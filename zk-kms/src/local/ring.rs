@@ -131,12 +131,13 @@ impl KeyRing<Kek> {
         context: &Context,
     ) -> Result<DataKey, Error> {
         let kek = self.version(version).ok_or_else(|| no_version(wrapped.uri(), version))?;
-        let (nonce, sealed) = wrapped.bytes().split_first_chunk::<NONCE>().ok_or_else(cannot_unwrap)?;
+        let (nonce, sealed) =
+            wrapped.bytes().split_first_chunk::<NONCE>().ok_or_else(Error::cannot_unwrap)?;
         let aad = associated_data(wrapped.uri(), wrapped.version(), context);
         let key = cipher(kek)
             .decrypt(&XNonce::from(*nonce), Payload { msg: sealed, aad: &aad })
-            .map_err(|_| cannot_unwrap())?;
-        DataKey::from_slice(&Zeroizing::new(key)).map_err(|_| cannot_unwrap())
+            .map_err(|_| Error::cannot_unwrap())?;
+        DataKey::from_slice(&Zeroizing::new(key)).map_err(|_| Error::cannot_unwrap())
     }
 }
 
@@ -144,11 +145,6 @@ impl<S> fmt::Debug for KeyRing<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "KeyRing({} versions, newest {})", self.older.len() + 1, self.newest.0)
     }
-}
-
-/// One text for a wrong key, a wrong context and changed bytes.
-pub(super) fn cannot_unwrap() -> Error {
-    Error::invalid("the wrapped key does not open with this key and context")
 }
 
 pub(super) fn no_version(uri: &KeyUri, version: u32) -> Error {

@@ -1,4 +1,6 @@
-//! One function for each law.
+//! One function for each law. Those about the service around the key are in `laws/service.rs`.
+
+mod service;
 
 use std::fmt;
 
@@ -6,6 +8,11 @@ use data_encoding::{BASE64, HEXLOWER, HEXUPPER};
 
 use super::Broken;
 use crate::{Context, DataKey, Error, ErrorKind, Kms, WrappedKey};
+
+pub use service::{
+    calls_run_side_by_side, disabled_key_is_refused, dropped_call_leaves_no_damage, missing_key_is_not_found,
+    refusal_is_denied, stalled_service_meets_the_deadline,
+};
 
 /// What is wrapped comes back.
 ///
@@ -224,9 +231,13 @@ impl Law {
     }
 
     pub(super) fn invalid<T>(&self, what: &str, result: Result<T, Error>) -> Result<(), Broken> {
+        self.fails_with(ErrorKind::Invalid, what, result)
+    }
+
+    fn fails_with<T>(&self, kind: ErrorKind, what: &str, result: Result<T, Error>) -> Result<(), Broken> {
         match result {
-            Err(error) if error.kind() == ErrorKind::Invalid => Ok(()),
-            Err(error) => Err(self.broken(format!("{what} gave {:?}, not Invalid", error.kind()))),
+            Err(error) if error.kind() == kind => Ok(()),
+            Err(error) => Err(self.broken(format!("{what} gave {:?}, not {kind:?}: {error}", error.kind()))),
             Ok(_) => Err(self.broken(format!("{what} was accepted"))),
         }
     }

@@ -1,0 +1,97 @@
+//! What the backends of services have in common.
+
+#[cfg(feature = "_remote")]
+mod address;
+#[cfg(feature = "gcp")]
+mod clock;
+
+use std::{collections::BTreeMap, time::Duration};
+
+#[cfg(feature = "_http")]
+pub(crate) use self::address::Transport;
+#[cfg(feature = "_remote")]
+pub(crate) use self::address::check_address;
+#[cfg(feature = "gcp")]
+pub(crate) use self::clock::rfc3339_after;
+use crate::KeyUri;
+
+/// How a key is to be made: for the `ensure_key` of the backends and [`ensure_key`](crate::ensure_key).
+///
+/// ```
+/// use std::time::Duration;
+/// use zk_kms::KeySpec;
+///
+/// let spec = KeySpec::new().rotate_every(Duration::from_secs(90 * 86_400)).tag("team", "orders");
+/// assert_eq!(spec.tags().collect::<Vec<_>>(), [("team", "orders")]);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeySpec {
+    rotation: Option<Duration>,
+    tags: BTreeMap<String, String>,
+}
+
+/// What provisioning did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Provisioned {
+    uri: KeyUri,
+    created: bool,
+    ignored: Vec<&'static str>,
+}
+
+impl KeySpec {
+    /// Asks for a key that is rotated by hand, without tags.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Asks the service to rotate the key by itself. Services have limits: AWS takes 90 to 2560 days, Google a day and more,
+    /// Vault an hour and more.
+    #[must_use]
+    pub fn rotate_every(self, period: Duration) -> Self {
+        Self { rotation: Some(period), ..self }
+    }
+
+    /// Adds a tag, or label.
+    #[must_use]
+    pub fn tag(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.tags.insert(name.into(), value.into());
+        self
+    }
+
+    /// Returns how often the service is to rotate the key.
+    #[must_use]
+    pub fn rotation(&self) -> Option<Duration> {
+        self.rotation
+    }
+
+    /// Returns the tags in the order of their names.
+    pub fn tags(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.tags.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+impl Provisioned {
+    #[cfg(feature = "_remote")]
+    pub(crate) fn new(uri: KeyUri, created: bool, ignored: Vec<&'static str>) -> Self {
+        Self { uri, created, ignored }
+    }
+
+    /// Returns the key.
+    #[must_use]
+    pub fn uri(&self) -> &KeyUri {
+        &self.uri
+    }
+
+    /// Tells whether it was made just now.
+    #[must_use]
+    pub fn created(&self) -> bool {
+        self.created
+    }
+
+    /// Returns what of the [`KeySpec`] this service cannot do: `rotation`, `tags`.
+    #[must_use]
+    pub fn ignored(&self) -> &[&'static str] {
+        &self.ignored
+    }
+}

@@ -1,0 +1,273 @@
+//! Keys in the Transit engine of HashiCorp Vault or OpenBao.
+
+mod token;
+mod wire;
+
+use std::fmt;
+
+use async_trait::async_trait;
+use data_encoding::BASE64;
+use reqwest::Method;
+use serde::Serialize;
+use tokio::sync::OnceCell;
+use zeroize::Zeroizing;
+
+pub use self::token::VaultToken;
+use self::wire::{Ciphertext, KeyFacts, Plaintext, Refusal};
+use crate::{
+    Capabilities, Context, DataKey, Error, ErrorKind, KeySpec, KeyStatus, KeyUri, KeyVersion, Kms,
+    OpenConfig, Provisioned, Service, WrappedKey,
+    http::{Answer, JsonApi, Request, malformed},
+    key::put,
+};
+
+const LABEL: &[u8] = b"zk-kms vault v1";
+/// What Transit puts before its ciphertexts: nonce and tag of AES-GCM around 32 bytes, and nothing else.
+const WRAPPED: usize = 12 + DataKey::LEN + 16;
+
+/// A *derived* key of the Transit engine: Vault derives a key of its own for each context, so that a wrong context cannot
+/// unwrap ([Transit, `context`](https://developer.hashicorp.com/vault/api-docs/secret/transit#context)).
+///
+/// A key that is not derived would ignore the context. Before the first use the key is read, and refused with
+/// [`ErrorKind::Unsupported`] unless it is derived; this also keeps Vault from making a missing key on the fly.
+///
+/// Ciphertexts are stored as bytes; version and text form are put together again for Vault, so that there is one spelling
+/// of each. Rewrapping stays in the service when the context stays; Transit cannot change it.
+///
+/// # Examples
+///
+/// ```no_run
+/// use zk_kms::{OpenConfig, VaultKms, VaultToken};
+///
+/// let uri = "vault-transit://vault.internal:8200/transit/orders".parse()?;
+/// let kms = VaultKms::new(&uri, VaultToken::standard()?, &OpenConfig::new())?;
+/// # Ok::<(), zk_kms::Error>(())
+/// ```
+pub struct VaultKms {
+    uri: KeyUri,
+    mount: String,
+    key: String,
+    api: JsonApi,
+    token: VaultToken,
+    /// Set once the key is known to be derived, which can never change.
+    derived: OnceCell<()>,
+}
+
+impl VaultKms {
+    /// Makes a backend; asks nobody yet.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Invalid`] when the URI is not one of Vault, or the configured endpoint is not safe.
+    pub fn new(uri: &KeyUri, token: VaultToken, config: &OpenConfig) -> Result<Self, Error> {
+        uri.require(Service::VaultTransit)?;
+        let parts = uri.parts();
+        let [host, mount, key] = parts.as_slice() else {
+            return Err(Error::invalid("a Transit key has a host, a mount and a name"));
+        };
+        let api = JsonApi::new(&config.reach(|| format!("https://{host}")))?;
+        let (mount, key) = ((*mount).to_owned(), (*key).to_owned());
+        Ok(Self { uri: uri.clone(), mount, key, api, token, derived: OnceCell::new() })
+    }
+
+    pub(crate) fn open(uri: &KeyUri, config: &OpenConfig) -> Result<Self, Error> {
+        let token = match config.own_token() {
+            Some(token) => VaultToken::new(token.clone()),
+            None => VaultToken::standard()?,
+        };
+        Self::new(uri, token, config)
+    }
+
+    /// Creates the key as a derived AES-256-GCM key unless it exists, and sets its rotation.
+    ///
+    /// Vault has no tags; [`Provisioned::ignored`] says so when some are asked for. The mount must exist.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`] when there is a key of that name that is not derived; [`ErrorKind::NotFound`] when there
+    /// is no such mount; or what Vault answers.
+    pub async fn ensure_key(&self, spec: &KeySpec) -> Result<Provisioned, Error> {
+        let existed = match self.facts().await {
+            Ok(_) => true,
+            Err(error) if error.kind() == ErrorKind::NotFound => false,
+            Err(error) => return Err(error),
+        };
+        if !existed {
+            let made = wire::NewKey { kind: "aes256-gcm96", derived: true };
+            self.call(Method::POST, &["keys", &self.key], Some(&made)).await?;
+        }
+        if let Some(period) = spec.rotation() {
+            let rotation = wire::Rotation { auto_rotate_period: format!("{}s", period.as_secs()) };
+            self.call(Method::POST, &["keys", &self.key, "config"], Some(&rotation)).await?;
+        }
+        self.require_derived().await?;
+        let ignored = if spec.tags().next().is_some() { vec!["tags"] } else { Vec::new() };
+        Ok(Provisioned::new(self.uri.clone(), !existed, ignored))
+    }
+
+    /// Asks `sys/health` whether the server is initialised, unsealed and active, which needs no token.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unavailable`] when it is not.
+    pub async fn health(&self) -> Result<(), Error> {
+        let answer = self.api.send(Request::new(Method::GET, ["v1", "sys", "health"])).await?;
+        // https://developer.hashicorp.com/vault/api-docs/system/health
+        let text = match answer.status.as_u16() {
+            200 | 473 => return Ok(()),
+            429 => "the server is a standby",
+            472 => "the server is a disaster-recovery secondary",
+            501 => "the server is not initialised",
+            503 => "the server is sealed",
+            _ => "the server is not well",
+        };
+        Err(Error::unavailable(text))
+    }
+
+    async fn facts(&self) -> Result<KeyFacts, Error> {
+        self.call(Method::GET, &["keys", &self.key], None::<&()>).await?.json()
+    }
+
+    async fn require_derived(&self) -> Result<(), Error> {
+        self.derived
+            .get_or_try_init(|| async {
+                if self.facts().await?.data.derived {
+                    return Ok(());
+                }
+                let text = format!("`{}` is not a derived key, so it would not bind contexts", self.uri);
+                Err(Error::new(ErrorKind::Unsupported, text))
+            })
+            .await
+            .copied()
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: Option<&(impl Serialize + Sync)>,
+    ) -> Result<Answer, Error> {
+        let path = ["v1", &self.mount].into_iter().chain(path.iter().copied());
+        let mut request = Request::new(method, path)
+            .header("x-vault-token", self.token.read()?)
+            .header("x-vault-request", "true".into());
+        if let Some(body) = body {
+            request = request.json(body)?;
+        }
+        let answer = self.api.send(request).await?;
+        if answer.status.is_success() { Ok(answer) } else { Err(refusal(&answer)) }
+    }
+
+    fn encrypted(&self, answer: &Answer) -> Result<WrappedKey, Error> {
+        let Ciphertext { data } = answer.json()?;
+        let (version, bytes) = parse(&data.ciphertext).ok_or_else(malformed)?;
+        WrappedKey::new(self.uri.clone(), version, bytes)
+    }
+
+    /// Vault's spelling of a wrapped key of ours.
+    fn spelled(&self, wrapped: &WrappedKey) -> Result<String, Error> {
+        let version = wrapped.version().as_str();
+        let is_ours = wrapped.uri() == &self.uri && wrapped.bytes().len() == WRAPPED && is_version(version);
+        if !is_ours {
+            return Err(Error::cannot_unwrap());
+        }
+        Ok(format!("vault:v{version}:{}", BASE64.encode(wrapped.bytes())))
+    }
+}
+
+#[async_trait]
+impl Kms for VaultKms {
+    fn uri(&self) -> &KeyUri {
+        &self.uri
+    }
+
+    async fn wrap_key(&self, key: &DataKey, context: &Context) -> Result<WrappedKey, Error> {
+        self.require_derived().await?;
+        let plaintext = Zeroizing::new(BASE64.encode(key.expose()));
+        let body = wire::Encrypt { plaintext: &plaintext, context: derivation(context) };
+        self.encrypted(&self.call(Method::POST, &["encrypt", &self.key], Some(&body)).await?)
+    }
+
+    async fn unwrap_key(&self, wrapped: &WrappedKey, context: &Context) -> Result<DataKey, Error> {
+        let ciphertext = self.spelled(wrapped)?;
+        self.require_derived().await?;
+        let body = wire::Decrypt { ciphertext: &ciphertext, context: derivation(context) };
+        let answer = self.call(Method::POST, &["decrypt", &self.key], Some(&body)).await?;
+        let Plaintext { data } = answer.json()?;
+        let key = BASE64.decode(data.plaintext.as_bytes()).map(Zeroizing::new).map_err(|_| malformed())?;
+        DataKey::from_slice(&key).map_err(|_| Error::cannot_unwrap())
+    }
+
+    async fn rewrap_key(
+        &self,
+        wrapped: &WrappedKey,
+        from: &Context,
+        to: &Context,
+    ) -> Result<WrappedKey, Error> {
+        if from != to {
+            let key = self.unwrap_key(wrapped, from).await?;
+            return self.wrap_key(&key, to).await;
+        }
+        let ciphertext = self.spelled(wrapped)?;
+        self.require_derived().await?;
+        let body = wire::Decrypt { ciphertext: &ciphertext, context: derivation(from) };
+        self.encrypted(&self.call(Method::POST, &["rewrap", &self.key], Some(&body)).await?)
+    }
+
+    async fn status(&self) -> Result<KeyStatus, Error> {
+        let facts = self.facts().await?.data;
+        let version = KeyVersion::from(facts.latest_version);
+        // OpenBao keeps a key that was deleted softly, and refuses to use it.
+        Ok(if facts.soft_deleted { KeyStatus::disabled(version) } else { KeyStatus::enabled(version) })
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default().with_native_context()
+    }
+}
+
+impl fmt::Debug for VaultKms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { uri, mount: _, key: _, api: _, token: _, derived: _ } = self;
+        f.debug_struct("VaultKms").field("uri", uri).finish_non_exhaustive()
+    }
+}
+
+/// What Vault derives the key from. Never empty, which Vault refuses.
+fn derivation(context: &Context) -> String {
+    let mut bytes = Vec::new();
+    put(&mut bytes, LABEL);
+    put(&mut bytes, &context.encode());
+    BASE64.encode(&bytes)
+}
+
+/// Reads `vault:v<version>:<base64>`.
+fn parse(text: &str) -> Option<(KeyVersion, Vec<u8>)> {
+    let (version, base64) = text.strip_prefix("vault:v")?.split_once(':')?;
+    let bytes = BASE64.decode(base64.as_bytes()).ok().filter(|bytes| bytes.len() == WRAPPED)?;
+    Some((KeyVersion::new(version).ok().filter(|v| is_version(v.as_str()))?, bytes))
+}
+
+/// A number as Vault writes it.
+fn is_version(text: &str) -> bool {
+    text.parse::<u32>().is_ok_and(|n| n > 0 && n.to_string() == text)
+}
+
+/// What Vault's refusals mean. It has a status for few of them, and words for the rest.
+fn refusal(answer: &Answer) -> Error {
+    if answer.status.as_u16() != 400 {
+        return answer.failure();
+    }
+    let said = answer.json::<Refusal>().map(|r| r.errors.join("; ").to_ascii_lowercase()).unwrap_or_default();
+    let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    if has(&["soft-deleted", "soft deleted", "softdeleted"]) {
+        return Error::new(ErrorKind::Disabled, "the key was deleted softly and may not be used");
+    }
+    if has(&["encryption key not found", "no existing key"]) {
+        return Error::new(ErrorKind::NotFound, "the service has no such key");
+    }
+    if has(&["disallowed by policy", "too old"]) {
+        return Error::new(ErrorKind::NotFound, "the version of the key may not be used any more");
+    }
+    Error::cannot_unwrap()
+}
