@@ -181,6 +181,10 @@ pub(crate) fn diff(policy: &str, desired: &State, catalog: &State) -> Difference
         // Our roles' privileges are ours wherever they are; the table itself is not in the policy.
         let lent = desired.lent.get(name).unwrap_or(&nothing.grants);
         revoke_managed(name, lent, &held.grants, catalog, &mut found.changes);
+        // What it made there goes too. Row-level security stays: whoever else has privileges would see every row.
+        let left = Table { policy, name, wanted: &nothing, held, catalog };
+        left.obsolete_policies(&mut found);
+        left.checks(&mut found.changes);
     }
     order::arrange(&mut found.changes, desired, catalog);
     found
@@ -258,16 +262,32 @@ impl Table<'_> {
                 }
             }
         }
-        for (policy_name, before) in held.policies.iter().filter(|(n, _)| !wanted.policies.contains_key(*n)) {
-            if self.made(policy_name, before) {
-                let (table, name) = ((*name).clone(), policy_name.clone());
-                found.changes.push(Change::DropPolicy { table, name, before: before.clone() });
-            } else if before.permissive && !before.roles.is_subset(&self.catalog.others) {
+        let made = self.obsolete_policies(found);
+        let others =
+            held.policies.iter().filter(|(n, _)| !wanted.policies.contains_key(*n) && !made.contains(*n));
+        for (policy_name, before) in others {
+            if before.permissive && !before.roles.is_subset(&self.catalog.others) {
                 let what = format!("policy {policy_name} on {name} is not ours and may admit rows");
                 let remedy = sql::drop_policy(&sql::table(name), policy_name);
                 found.drift(Drift::new(what, remedy), &before.roles.iter().collect::<Vec<_>>(), Some(name));
             }
         }
+    }
+
+    /// Drops what this policy made and no longer wants, and returns their names.
+    fn obsolete_policies(&self, found: &mut Difference) -> BTreeSet<String> {
+        let obsolete = self
+            .held
+            .policies
+            .iter()
+            .filter(|(name, held)| !self.wanted.policies.contains_key(*name) && self.made(name, held));
+        let mut names = BTreeSet::new();
+        for (name, before) in obsolete {
+            names.insert(name.clone());
+            let (table, name, before) = (self.name.clone(), name.clone(), before.clone());
+            found.changes.push(Change::DropPolicy { table, name, before });
+        }
+        names
     }
 
     /// Whether an object of that name is one that this policy made: its floor, or rows for its roles and no other.

@@ -29,8 +29,8 @@ use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use rights::{Caller, Rights};
 use tokio_postgres::Client;
-use zk_policy::pg::{self, ClaimKey};
-use zk_policy::{Document, Policy};
+use zk_policy::pg::{self, ApplyConfig, ClaimKey};
+use zk_policy::{Consent, Document, Policy};
 
 /// Rows of each table: enough for conditions to differ on.
 const ROWS: usize = 6;
@@ -116,6 +116,57 @@ async fn rights_of(root: &mut Client, callers: &[Caller]) -> Vec<Rights> {
         all.push(caller.rights(root).await);
     }
     all
+}
+
+/// Everything that applying makes, as text; which tables row-level security is on for is left out, because a table that
+/// leaves a policy stays closed.
+async fn made(lab: &Lab) -> Vec<String> {
+    let query = "SELECT format('policy %s on %s %s %s to %s using %s check %s', polname, polrelid::regclass, polpermissive, polcmd,
+                               (SELECT array_agg(o::regrole::text ORDER BY 1) FROM unnest(polroles) o),
+                               pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid)) FROM pg_policy
+         UNION ALL SELECT format('grant %s %s on %s to %s', a.privilege_type, a.is_grantable, c.oid::regclass, a.grantee::regrole)
+           FROM pg_class c CROSS JOIN aclexplode(c.relacl) a WHERE a.grantee <> c.relowner AND a.grantee <> 0
+         UNION ALL SELECT format('grant %s %s on %s.%I to %s', a.privilege_type, a.is_grantable, t.attrelid::regclass, t.attname,
+                                 a.grantee::regrole)
+           FROM pg_attribute t CROSS JOIN aclexplode(t.attacl) a WHERE a.grantee <> 0
+         UNION ALL SELECT format('grant %s on %s to %s', a.privilege_type, n.oid::regnamespace, a.grantee::regrole)
+           FROM pg_namespace n CROSS JOIN aclexplode(n.nspacl) a
+           WHERE a.grantee <> n.nspowner AND a.grantee <> 0 AND n.nspname !~ '^pg_'
+         UNION ALL SELECT format('check %s on %s %s', conname, conrelid::regclass, pg_get_expr(conbin, conrelid))
+           FROM pg_constraint WHERE contype = 'c' AND conname LIKE 'zk%'
+         UNION ALL SELECT format('view %s of %s %s', oid::regclass, relowner::regrole, pg_get_viewdef(oid))
+           FROM pg_class WHERE relkind = 'v' AND relnamespace::regnamespace::text !~ '^(pg_|information_schema)'
+         ORDER BY 1";
+    let rows = lab.root.query(query, &[]).await.unwrap();
+    rows.iter().map(|row| row.get::<_, String>(0)).filter(|line| !line.contains(&lab.owner_name)).collect()
+}
+
+/// Where one policy stood before, applying the next arrives where it does in a fresh database.
+#[tokio::test]
+async fn where_an_apply_starts_does_not_matter() {
+    let name = testkit::unique_name("w");
+    let mut moved = Lab::create(corpus::TABLES).await;
+    pg::install_mask_keys(&moved.owner).await.unwrap();
+    pg::install_signing(&moved.owner).await.unwrap();
+    for [one, other] in corpus_pairs(&name) {
+        for text in [&one, &other] {
+            let (_, policy) = moved.check(text).await;
+            moved.apply(&policy).await;
+        }
+        let mut fresh = Lab::create(corpus::TABLES).await;
+        pg::install_mask_keys(&fresh.owner).await.unwrap();
+        pg::install_signing(&fresh.owner).await.unwrap();
+        let (_, policy) = fresh.check(&other).await;
+        // The roles are those of the other database, whose owner made them: only a superuser may use them here too.
+        let plan = pg::plan(&mut fresh.root, &policy).await.unwrap().accept(Consent::Widening).unwrap();
+        pg::apply(&mut fresh.root, plan, &ApplyConfig::default()).await.unwrap();
+        let (moved, fresh) = (made(&moved).await, made(&fresh).await);
+        let only = |a: &[String], b: &[String]| -> Vec<String> {
+            a.iter().filter(|line| !b.contains(line)).cloned().collect()
+        };
+        assert!(!fresh.is_empty());
+        assert!(moved == fresh, "left over {:#?}\nmissing {:#?}", only(&moved, &fresh), only(&fresh, &moved));
+    }
 }
 
 /// Policies of one name: those of the corpus, each followed by the next and the last by the first.

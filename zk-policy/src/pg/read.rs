@@ -12,6 +12,7 @@ pub(super) use self::attach::attach;
 pub(super) use self::settle::settle;
 use super::{Error, ErrorKind};
 use crate::catalog::{Grant, PolicyObject, Privilege, RoleObject, State, TableObject, ViewObject};
+use crate::compile::floor_name;
 use crate::document::Command;
 use crate::plan::role_mark;
 use crate::schema::{Column, ColumnType, ForeignKey, QualifiedName, Schema, TableShape};
@@ -133,7 +134,7 @@ pub(super) async fn catalog(
     let mut state = State { roles: roles(transaction, policy, wanted).await?, ..State::default() };
     state.alongside.clone_from(&wanted.alongside);
     state.others = others(transaction, wanted).await?;
-    flags(transaction, wanted, &mut state).await?;
+    flags(transaction, policy, wanted, &mut state).await?;
     if let Some(gone) = wanted.tables.keys().find(|name| !state.tables.contains_key(*name)) {
         return Err(Error::missing_table(gone));
     }
@@ -194,10 +195,35 @@ async fn roles(
     Ok(roles)
 }
 
-/// The tables that are wanted and all that are below them, so that a new partition is a change.
-async fn flags(transaction: &Transaction<'_>, wanted: &State, state: &mut State) -> Result<(), Error> {
+/// Tables on which the policy made something, whether or not it still speaks of them.
+async fn left(
+    transaction: &Transaction<'_>,
+    policy: &str,
+    state: &State,
+) -> Result<Vec<QualifiedName>, Error> {
+    let roles: Vec<&str> = state.roles.keys().map(String::as_str).collect();
+    let rows = transaction
+        .query(
+            "SELECT DISTINCT n.nspname::text, c.relname::text
+             FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+             WHERE p.polname = $1 OR p.polroles && ARRAY(SELECT oid FROM pg_roles WHERE rolname::text = ANY ($2))",
+            &[&floor_name(policy), &roles],
+        )
+        .await?;
+    rows.iter().map(name).collect()
+}
+
+/// The tables that are wanted, all that are below them, so that a new partition is a change, and those that left.
+async fn flags(
+    transaction: &Transaction<'_>,
+    policy: &str,
+    wanted: &State,
+    state: &mut State,
+) -> Result<(), Error> {
     let below = attach::below(transaction, wanted).await?;
-    let (schemas, tables) = name_arrays(wanted.tables.keys().chain(&below).collect::<BTreeSet<_>>());
+    let left = left(transaction, policy, state).await?;
+    let all: BTreeSet<_> = wanted.tables.keys().chain(&below).chain(&left).collect();
+    let (schemas, tables) = name_arrays(all);
     let rows = transaction
         .query(
             "SELECT n.nspname::text, c.relname::text, c.relrowsecurity, c.relforcerowsecurity
