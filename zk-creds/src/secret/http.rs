@@ -175,7 +175,10 @@ impl<'a> Request<'a> {
         Self { method, path: path.into_iter().collect(), query: Vec::new(), headers: Vec::new(), body: None }
     }
 
-    #[cfg_attr(not(any(feature = "azure", feature = "gcp")), expect(dead_code, reason = "Vault asks without one"))]
+    #[cfg_attr(
+        not(any(feature = "azure", feature = "gcp")),
+        expect(dead_code, reason = "Vault asks without one")
+    )]
     pub(super) fn query(mut self, name: &'a str, value: &'a str) -> Self {
         self.query.push((name, value));
         self
