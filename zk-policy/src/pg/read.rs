@@ -10,7 +10,7 @@ use tokio_postgres::{Client, Row, Transaction};
 
 pub(super) use self::attach::attach;
 pub(super) use self::settle::settle;
-use super::{Error, ErrorKind};
+use super::{Error, ErrorKind, signed};
 use crate::catalog::{Grant, PolicyObject, Privilege, RoleObject, State, TableObject, ViewObject};
 use crate::compile::floor_name;
 use crate::document::Command;
@@ -104,14 +104,29 @@ pub(super) async fn pin_search_path(transaction: &Transaction<'_>) -> Result<(),
     Ok(transaction.batch_execute("SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL jit = off").await?)
 }
 
-/// Refuses to plan a policy with signed claims for a database that cannot verify them.
+/// Refuses to plan a policy with signed claims for a database that cannot verify them, or no longer does.
 pub(super) async fn check_signing(transaction: &Transaction<'_>) -> Result<(), Error> {
-    let row = transaction.query_one("SELECT to_regprocedure('zk.claim(text)') IS NOT NULL", &[]).await?;
-    if row.try_get(0)? {
-        return Ok(());
-    }
-    let message =
-        "the policy says `claims signed`, and this database cannot verify them; call install_signing first";
+    let found = transaction
+        .query_opt(
+            "SELECT prosrc, prosecdef AND provolatile = 's' AND proconfig = ARRAY['search_path=pg_catalog, pg_temp']
+             FROM pg_proc WHERE oid = to_regprocedure('zk.claim(text)')",
+            &[],
+        )
+        .await?;
+    let message = match found {
+        Some(row)
+            if signed::is_installed_body(row.try_get(0)?)
+                && row.try_get::<_, Option<bool>>(1)? == Some(true) =>
+        {
+            return Ok(());
+        }
+        Some(_) => {
+            "zk.claim is not the function that verifies claims; find out who changed it, then call install_signing"
+        }
+        None => {
+            "the policy says `claims signed`, and this database cannot verify them; call install_signing first"
+        }
+    };
     Err(Error::new(ErrorKind::MissingSigning, message))
 }
 

@@ -47,7 +47,13 @@ pub(super) async fn exposed(transaction: &Transaction<'_>, state: &State) -> Res
                             AND d.refclassid = 'pg_class'::regclass AND d.refobjid = m.oid)
                WHERE f.prosecdef AND a.grantee <> f.proowner
                  AND f.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype)),
+             key_grant AS (
+               SELECT c.oid::regclass::text AS keys, a.grantee FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a
+               WHERE c.oid IN (to_regclass('zk.claim_keys'), to_regclass('zk.mask_keys')) AND a.grantee <> c.relowner
+                 AND NOT coalesce(shobj_description(a.grantee, 'pg_authid') LIKE 'zk-policy: %', false)),
              opening (object, grantee, reason) AS (
+               SELECT keys, grantee, format('may use %s, which only the database itself should', keys) FROM key_grant
+               UNION ALL
                SELECT child, grantee, format('may use %s, a part of %s that its rules do not guard when asked directly',
                                              child, parent) FROM part_grant
                UNION ALL
