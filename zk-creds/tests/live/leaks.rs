@@ -57,7 +57,7 @@ async fn nothing_secret_leaks() {
     tapped.declare(&new, &mut environment).unwrap();
     let mut command = environment.command("sleep");
     let mut child = command.arg("5").spawn().unwrap();
-    let arguments = command_lines();
+    let arguments = command_lines_with("sleep\u{0}5").await;
     child.kill().unwrap();
     child.wait().unwrap();
 
@@ -111,6 +111,18 @@ fn secret_of(credential: &Credential) -> &str {
 async fn text(client: &tokio_postgres::Client, query: &str) -> String {
     let rows = client.query(query, &[]).await.unwrap();
     rows.iter().map(|row| row.get::<_, String>(0) + "\n").collect()
+}
+
+/// The same once a process with these arguments is among them: one that was just started may not have them yet.
+async fn command_lines_with(arguments: &str) -> String {
+    for _ in 0..500 {
+        let all = command_lines();
+        if all.contains(arguments) {
+            return all;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    command_lines()
 }
 
 /// The arguments of every process of this machine that we may read.
