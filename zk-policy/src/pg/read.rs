@@ -121,7 +121,7 @@ pub(super) async fn check_signing(transaction: &Transaction<'_>) -> Result<(), E
             return Ok(());
         }
         Some(_) => {
-            "zk.claim is not the function that verifies claims; find out who changed it, then call install_signing"
+            "zk.claim is not the function of this version that verifies claims: after an upgrade call install_signing; otherwise find out first who changed it"
         }
         None => {
             "the policy says `claims signed`, and this database cannot verify them; call install_signing first"
