@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::program::{End, Next, Node, Program, Source, Test};
+use super::program::{End, Exists, Next, Node, Program, Source, Test};
 use crate::declared::Declared;
 use crate::document::Op;
 use crate::ir::{Floor, Operand, Predicate, Right};
@@ -170,7 +170,8 @@ impl Builder<'_> {
             }
             Predicate::Exists { step, condition } => {
                 let condition = self.condition(condition);
-                Formula::Test(Test::Exists { step: step.clone(), condition, negated: !wanted })
+                let inner = Box::new(Exists { step: step.clone(), condition });
+                Formula::Test(Test::Exists { inner, negated: !wanted })
             }
             Predicate::Not(inner) => self.formula(inner, !wanted),
             Predicate::And(parts) if wanted => Formula::All(each(parts)),
@@ -221,7 +222,7 @@ impl Formula {
 
     fn cost(&self) -> Cost {
         match self {
-            Self::Test(Test::Compare { .. } | Test::IsNull { .. }) => Cost::Value,
+            Self::Test(Test::Compare { .. } | Test::Within { .. } | Test::IsNull { .. }) => Cost::Value,
             Self::Test(Test::InClaim { .. }) => Cost::Several,
             Self::Test(Test::Exists { .. }) => Cost::OtherRows,
             Self::All(parts) | Self::Any(parts) => {
@@ -276,7 +277,22 @@ fn compare(left: Source, op: Op, right: Source) -> Formula {
         (_, Source::Column(_)) => (right, mirrored(op), left),
         _ => (left, op, right),
     };
-    Formula::Test(Test::Compare { left, op, right })
+    let test = within(&left, op, &right).unwrap_or(Test::Compare { left, op, right });
+    Formula::Test(test)
+}
+
+/// A comparison of a column with a whole number as the range in which it holds; None for what has no such range, and for an
+/// equality, which may become a case of a look-up.
+fn within(left: &Source, op: Op, right: &Source) -> Option<Test> {
+    let (Source::Column(place), Source::Value(Datum::Int8(number))) = (left, right) else { return None };
+    let (least, most) = match op {
+        Op::Lt => (i64::MIN, number.checked_sub(1)?),
+        Op::Le => (i64::MIN, *number),
+        Op::Gt => (number.checked_add(1)?, i64::MAX),
+        Op::Ge => (*number, i64::MAX),
+        Op::Eq | Op::Ne => return None,
+    };
+    Some(Test::Within { place: *place, least, most })
 }
 
 /// The operator with its sides exchanged.

@@ -53,9 +53,18 @@ pub(super) enum End {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Test {
     Compare { left: Source, op: Op, right: Source },
+    /// A whole number of the row lies between two others, both included: a comparison with a literal, in its fastest form.
+    Within { place: usize, least: i64, most: i64 },
     IsNull { source: Source, negated: bool },
     InClaim { source: Source, claim: usize, negated: bool },
-    Exists { step: Step, condition: Program, negated: bool },
+    Exists { inner: Box<Exists>, negated: bool },
+}
+
+/// A step to related rows, and what must hold for one of them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Exists {
+    pub(super) step: Step,
+    pub(super) condition: Program,
 }
 
 /// Where a value comes from.
@@ -120,6 +129,10 @@ impl<R: Row + ?Sized> Asked<'_, R> {
             Test::Compare { left, op, right } => {
                 compare(self.value(left), *op, self.value(right)) == Some(true)
             }
+            Test::Within { place, least, most } => match self.row.value(*place) {
+                Value::Int8(number) => (*least..=*most).contains(&number),
+                _ => false,
+            },
             Test::IsNull { source, negated } => (self.value(source) == Value::Null) != *negated,
             Test::InClaim { source, claim, negated } => {
                 let Some(ClaimData::Many(items)) = self.session.data(*claim) else { return false };
@@ -127,13 +140,13 @@ impl<R: Row + ?Sized> Asked<'_, R> {
                 let is = |op| move |item: &Datum| compare(value, op, item.value()) == Some(true);
                 if *negated { items.iter().all(is(Op::Ne)) } else { items.iter().any(is(Op::Eq)) }
             }
-            Test::Exists { step, condition, negated } => self.exists(step, condition, *negated),
+            Test::Exists { inner, negated } => self.exists(inner, *negated),
         }
     }
 
     /// A related row counts when the role may select it and the condition is true for it. That there is none is certain
     /// when none could count, so what is not known is then assumed the other way.
-    fn exists(&self, step: &Step, condition: &Program, negated: bool) -> bool {
+    fn exists(&self, Exists { step, condition }: &Exists, negated: bool) -> bool {
         let Some(table) = self.policy.tables.get(&step.table) else { return false };
         let guard = Guard { policy: self.policy, table };
         let assume = self.assume != negated;
