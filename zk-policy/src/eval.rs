@@ -6,6 +6,7 @@
 mod build;
 mod column;
 mod program;
+mod ranges;
 
 use std::cell::Cell;
 use std::fmt;

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::program::{End, Exists, Next, Node, Program, Source, Test};
+use super::ranges::{self, Bound, Ranges};
 use crate::declared::Declared;
 use crate::document::Op;
 use crate::ir::{Floor, Operand, Predicate, Right};
@@ -14,6 +15,9 @@ use crate::value::Datum;
 
 /// How many questions rules share at most. It bounds how deep the building goes, whatever a document says.
 const SHARED: usize = 8;
+
+/// So many conditions with bounds are asked one by one, at most.
+const FEW: usize = 3;
 
 /// The tenant's floor, then what is denied, then what is allowed.
 pub(super) fn program(declared: &Declared, floor: Option<&Floor>, right: &Right) -> Program {
@@ -100,6 +104,13 @@ impl Builder<'_> {
         if branches.len() < 2 || shared == 0 {
             return branches.into_iter().rev().fold(otherwise, |next, branch| self.all(branch, next));
         }
+        let (bounded, branches): (Vec<_>, Vec<_>) = branches.into_iter().partition(Branch::is_bounded);
+        if bounded.len() > FEW {
+            let otherwise = self.any(branches, otherwise, shared);
+            return bounded.chunks(ranges::MOST).rev().fold(otherwise, |next, some| self.ranges(some, next));
+        }
+        let mut branches = branches;
+        branches.extend(bounded);
         let mut groups: BTreeMap<Group, BTreeMap<Formula, Vec<Branch>>> = BTreeMap::new();
         for mut branch in branches {
             match branch.open.pop() {
@@ -122,6 +133,15 @@ impl Builder<'_> {
 
     fn all(&mut self, branch: Branch, otherwise: Next) -> Next {
         branch.open.into_iter().fold(branch.end, |yes, formula| self.emit(formula, yes, otherwise))
+    }
+
+    /// Branches that want columns to lie on a side of literals.
+    fn ranges(&mut self, branches: &[Branch], otherwise: Next) -> Next {
+        let conditions: Vec<(Vec<Bound<'_>>, Next)> = branches
+            .iter()
+            .map(|branch| (branch.open.iter().filter_map(Formula::bound).collect(), branch.end))
+            .collect();
+        self.node(Node::Ranges { ranges: Ranges::new(&conditions), otherwise })
     }
 
     /// Branches that begin with different values of one column.
@@ -207,22 +227,34 @@ impl Builder<'_> {
     }
 }
 
+impl Branch {
+    /// Whether all that is asked is on which side of literals columns lie. Equalities are left to look-ups.
+    fn is_bounded(&self) -> bool {
+        let bounded = |f: &Formula| f.bound().is_some_and(|bound| bound.op != Op::Eq);
+        !self.open.is_empty() && self.open.iter().all(bounded)
+    }
+}
+
 impl Formula {
     /// `column = literal`
     fn case(&self) -> Option<(usize, &Datum)> {
+        let bound = self.bound()?;
+        (bound.op == Op::Eq).then_some((bound.place, bound.literal))
+    }
+
+    /// `column < literal`, or with another operator
+    fn bound(&self) -> Option<Bound<'_>> {
         match self {
-            Self::Test(Test::Compare {
-                left: Source::Column(place),
-                op: Op::Eq,
-                right: Source::Value(datum),
-            }) => Some((*place, datum)),
+            Self::Test(Test::Compare { left: Source::Column(place), op, right: Source::Value(literal) }) => {
+                Some(Bound { place: *place, op: *op, literal })
+            }
             _ => None,
         }
     }
 
     fn cost(&self) -> Cost {
         match self {
-            Self::Test(Test::Compare { .. } | Test::Within { .. } | Test::IsNull { .. }) => Cost::Value,
+            Self::Test(Test::Compare { .. } | Test::IsNull { .. }) => Cost::Value,
             Self::Test(Test::InClaim { .. }) => Cost::Several,
             Self::Test(Test::Exists { .. }) => Cost::OtherRows,
             Self::All(parts) | Self::Any(parts) => {
@@ -277,22 +309,7 @@ fn compare(left: Source, op: Op, right: Source) -> Formula {
         (_, Source::Column(_)) => (right, mirrored(op), left),
         _ => (left, op, right),
     };
-    let test = within(&left, op, &right).unwrap_or(Test::Compare { left, op, right });
-    Formula::Test(test)
-}
-
-/// A comparison of a column with a whole number as the range in which it holds; None for what has no such range, and for an
-/// equality, which may become a case of a look-up.
-fn within(left: &Source, op: Op, right: &Source) -> Option<Test> {
-    let (Source::Column(place), Source::Value(Datum::Int8(number))) = (left, right) else { return None };
-    let (least, most) = match op {
-        Op::Lt => (i64::MIN, number.checked_sub(1)?),
-        Op::Le => (i64::MIN, *number),
-        Op::Gt => (number.checked_add(1)?, i64::MAX),
-        Op::Ge => (*number, i64::MAX),
-        Op::Eq | Op::Ne => return None,
-    };
-    Some(Test::Within { place: *place, least, most })
+    Formula::Test(Test::Compare { left, op, right })
 }
 
 /// The operator with its sides exchanged.

@@ -6,6 +6,7 @@
 
 use std::cell::Cell;
 
+use super::ranges::Ranges;
 use super::{Guard, Related, Row};
 use crate::document::{Command, Op};
 use crate::ir::{Policy, Step};
@@ -32,6 +33,11 @@ pub(super) enum Node {
         cases: Box<[(Datum, Next)]>,
         otherwise: Next,
     },
+    /// Many conditions that compare columns with literals are asked at once.
+    Ranges {
+        ranges: Ranges,
+        otherwise: Next,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,8 +59,6 @@ pub(super) enum End {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Test {
     Compare { left: Source, op: Op, right: Source },
-    /// A whole number of the row lies between two others, both included: a comparison with a literal, in its fastest form.
-    Within { place: usize, least: i64, most: i64 },
     IsNull { source: Source, negated: bool },
     InClaim { source: Source, claim: usize, negated: bool },
     Exists { inner: Box<Exists>, negated: bool },
@@ -112,6 +116,7 @@ impl Program {
                     });
                     found.ok().and_then(|at| cases.get(at)).map_or(otherwise, |(_, next)| next)
                 }
+                Some(Node::Ranges { ranges, otherwise }) => ranges.find(asked.row).unwrap_or(otherwise),
                 None => return End::NoRuleAdmits,
             };
         }
@@ -129,10 +134,6 @@ impl<R: Row + ?Sized> Asked<'_, R> {
             Test::Compare { left, op, right } => {
                 compare(self.value(left), *op, self.value(right)) == Some(true)
             }
-            Test::Within { place, least, most } => match self.row.value(*place) {
-                Value::Int8(number) => (*least..=*most).contains(&number),
-                _ => false,
-            },
             Test::IsNull { source, negated } => (self.value(source) == Value::Null) != *negated,
             Test::InClaim { source, claim, negated } => {
                 let Some(ClaimData::Many(items)) = self.session.data(*claim) else { return false };
