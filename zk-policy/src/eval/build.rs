@@ -40,6 +40,15 @@ pub(super) fn program(declared: &Declared, floor: Option<&Floor>, right: &Right)
     builder.finish(next)
 }
 
+/// A program that admits a row of which the predicate is certainly `wanted`: true, or false.
+pub(super) fn condition(declared: &Declared, predicate: &Predicate, wanted: bool) -> Program {
+    let mut builder = Builder { declared, nodes: Vec::new() };
+    let (yes, no) = (Next::End(End::Admitted(0)), Next::End(End::NoRuleAdmits));
+    let formula = builder.formula(predicate, wanted);
+    let start = builder.emit(formula, yes, no);
+    builder.finish(start)
+}
+
 /// A condition without negations, asked whether it certainly holds.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Formula {
@@ -189,7 +198,7 @@ impl Builder<'_> {
                 Formula::Test(Test::InClaim { source, claim, negated: !wanted })
             }
             Predicate::Exists { step, condition } => {
-                let condition = self.condition(condition);
+                let condition = self::condition(self.declared, condition, true);
                 let inner = Box::new(Exists { step: step.clone(), condition });
                 Formula::Test(Test::Exists { inner, negated: !wanted })
             }
@@ -198,15 +207,6 @@ impl Builder<'_> {
             Predicate::Or(parts) if !wanted => Formula::All(each(parts)),
             Predicate::And(parts) | Predicate::Or(parts) => Formula::Any(each(parts)),
         }
-    }
-
-    /// A condition on a related row, as a program of its own.
-    fn condition(&self, predicate: &Predicate) -> Program {
-        let mut builder = Builder { declared: self.declared, nodes: Vec::new() };
-        let (yes, no) = (Next::End(End::Admitted(0)), Next::End(End::NoRuleAdmits));
-        let formula = builder.formula(predicate, true);
-        let start = builder.emit(formula, yes, no);
-        builder.finish(start)
     }
 
     fn source(&self, operand: &Operand) -> Source {
