@@ -61,7 +61,7 @@ fn ask(prompt: &str) -> Result<SecretString, Failure> {
             // Interrupts are characters while nothing is shown, or the terminal would be left like that.
             _ if *byte == [3] => return Err("cancelled".into()),
             _ if line.len() == MAX => return Err("the passphrase is too long".into()),
-            _ => line.push(byte[0]),
+            _ => line.extend_from_slice(&*byte),
         }
     }
     drop(hidden);

@@ -241,7 +241,8 @@ async fn who_refuses_is_obeyed() {
         assert_eq!(kind(kms.wrap_key(&key, &context()).await), refusal);
         assert_eq!(kind(kms.status().await), refusal);
         // One that is away does not hide what the other says.
-        (one.set(Mood::Says(ErrorKind::Unavailable)), two.set(Mood::Says(refusal)));
+        one.set(Mood::Says(ErrorKind::Unavailable));
+        two.set(Mood::Says(refusal));
         assert_eq!(kind(kms.unwrap_key(&wrapped, &context()).await), refusal);
         two.set(Mood::Well);
     }
@@ -355,7 +356,8 @@ async fn no_wrap_is_changed_unnoticed() {
     let mut damaged = second.to_vec();
     *damaged.last_mut().unwrap() ^= 1;
     let nine: Vec<&[u8]> = [first].repeat(9);
-    let lists: [(&str, &[&[u8]], &[u8]); 10] = [
+    type List<'a> = (&'a str, &'a [&'a [u8]], &'a [u8]);
+    let lists: [List<'_>; 10] = [
         ("one entry changed", &[first, &damaged], &seal),
         ("swapped", &[second, first], &seal),
         ("an entry of another key", &[first, &foreign[1]], &seal),
