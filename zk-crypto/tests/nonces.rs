@@ -1,7 +1,12 @@
 //! No nonce is used twice under one key: not by threads, not by separate processes, and not by forked children, which have
 //! their parent's memory.
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 use std::{
     collections::HashSet,

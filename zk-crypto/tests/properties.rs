@@ -2,7 +2,7 @@
 //!
 //! Properties of what cannot be called from outside are beside the code: the bytes of contexts in `src/context.rs`, pieces
 //! and changes of streams in `src/stream/tests.rs`, ciphers against each other in `src/suite/tests/implementations.rs`.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
 use std::sync::{Arc, LazyLock};
 

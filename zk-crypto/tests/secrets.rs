@@ -8,7 +8,7 @@
     feature = "serde",
     feature = "tokio"
 ))]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::{collections::BTreeMap, fmt::Debug, io::Write, sync::Arc, time::SystemTime};
 

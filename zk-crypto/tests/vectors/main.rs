@@ -15,7 +15,7 @@
 //! Ciphers run there in both implementations, in Rust and AWS-LC's; streams and this file in the one that the features
 //! choose, and CI runs them with each.
 #![cfg(all(feature = "index", feature = "recipient"))]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
 mod index;
 mod portable;
