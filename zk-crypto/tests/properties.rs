@@ -99,6 +99,13 @@ proptest! {
         let ([tenant, row, purpose], version) = (a.1.clone(), a.2);
         let moved = (a.0.clone(), [row, purpose, tenant], version);
         prop_assert_eq!(moved == a, open(&WORLD.scope, &context(&moved), sealed.as_bytes()).is_ok());
+        // A row that looks as if the purpose began within it, with its own length and without one.
+        let ([tenant, Some(row), Some(purpose)], version) = (a.1.clone(), a.2) else { return Ok(()) };
+        for len in [0, u8::try_from(purpose.len()).unwrap()] {
+            let row = format!("{row}\u{5}\0\0\0\0\0\0\0{}{purpose}", char::from(len));
+            let swallowed = context(&(a.0.clone(), [tenant.clone(), Some(row), None], version));
+            prop_assert!(is_the_one_error(open(&WORLD.scope, &swallowed, sealed.as_bytes())));
+        }
     }
 
     #[test]
