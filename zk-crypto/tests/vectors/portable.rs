@@ -4,7 +4,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use zk_crypto::{Context, ErrorKind, Kem, Portable, Recipient, RecipientKey, Scope};
 
-use crate::recorded::{self, Recorded, hex};
+#[cfg(feature = "rsa")]
+use crate::recorded;
+use crate::recorded::{Recorded, hex};
 
 /// Sealed by another program in another language: see `tests/python/cross_check.py`. Every recipient opens.
 #[tokio::test]
