@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 use crate::{
     BlindIndex, Context, Encryptor, Error, Indexer, Scope, Sealed, Token,
     job::{Batch, Job, RowContext, Walk, Work, cannot, column_type, finish, job_methods},
+    rows::{Read, keys_and_sealed},
     sql,
 };
 
@@ -163,7 +164,7 @@ impl Reindex {
         indexer: &Indexer,
         key_type: &str,
         walk: &mut Walk,
-    ) -> Result<Vec<(String, Sealed)>, Error> {
+    ) -> Result<Option<Read>, Error> {
         let sql = self.tokens(indexer).batch(key_type, walk.after.is_some(), walk.skip_locked);
         let sql = walk.prepared(transaction, sql).await?;
         let (version, limit) = (indexer.version().to_be_bytes(), i64::from(self.job.batch_size));
@@ -171,7 +172,7 @@ impl Reindex {
             .query(&sql, &[&version.as_slice(), &limit, &walk.skipped, &walk.after])
             .await
             .map_err(|e| cannot(&e))?;
-        rows.iter().map(|row| Ok((row.get(0), Sealed::parse(row.get(1))?))).collect()
+        keys_and_sealed(&self.job, walk, &rows)
     }
 }
 
@@ -187,10 +188,11 @@ impl Work for Reindex {
         let tokens = self.tokens(&indexer);
         let transaction = self.job.begin(client).await?;
         let key_type = column_type(&transaction, tokens.table(), &self.key_column).await?;
-        let rows = self.lock_rows(&transaction, &indexer, &key_type, walk).await?;
-        let Some((last, _)) = rows.last() else { return Ok(Batch::default()) };
+        let Some(read) = self.lock_rows(&transaction, &indexer, &key_type, walk).await? else {
+            return Ok(Batch::default());
+        };
         let (mut keys, mut old, mut new) = (Vec::new(), Vec::new(), Vec::new());
-        for (key, sealed) in &rows {
+        for (key, sealed) in &read.rows {
             match self.token(encryptor, &indexer, key, sealed).await {
                 Ok(token) => {
                     keys.push(key.as_str());
@@ -203,8 +205,8 @@ impl Work for Reindex {
         let update = walk.prepared(&transaction, tokens.set(&key_type)).await?;
         let done = transaction.execute(&update, &[&keys, &old, &new]).await;
         let done = done.map_err(|e| cannot(&e))?;
-        finish(transaction, walk, last.clone(), (done, keys.len() as u64)).await?;
-        Ok(Batch { found: rows.len() as u64, done })
+        finish(transaction, walk, read.last, (done, keys.len() as u64)).await?;
+        Ok(Batch { found: read.found, done })
     }
 }
 

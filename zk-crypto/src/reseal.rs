@@ -8,6 +8,7 @@ use crate::{
     Context, Encryptor, Error, KeyId, KeyState, Plaintext, Scope, Sealed,
     encryptor::no_key,
     job::{Batch, Job, RowContext, Walk, Work, cannot, column_type, finish, job_methods},
+    rows::{Read, keys_and_sealed},
     sql,
 };
 
@@ -140,7 +141,7 @@ impl Reseal {
         old: &[KeyId],
         key_type: &str,
         walk: &mut Walk,
-    ) -> Result<Vec<Locked>, Error> {
+    ) -> Result<Option<Read>, Error> {
         let query = self.column.batch(walk.skip_locked, walk.after.is_some(), key_type);
         let query = walk.prepared(transaction, query).await?;
         let limit = i64::from(self.job.batch_size);
@@ -148,14 +149,7 @@ impl Reseal {
             .query(&query, &[&bytes(old), &limit, &walk.skipped, &walk.after])
             .await
             .map_err(|e| cannot(&e))?;
-        rows.iter()
-            .map(|row| {
-                let key: Option<String> = row.get(0);
-                let key =
-                    key.ok_or_else(|| Error::invalid("the key column holds NULL; name a primary key"))?;
-                Ok((key, Sealed::parse(row.get(1))?))
-            })
-            .collect()
+        keys_and_sealed(&self.job, walk, &rows)
     }
 
     /// Opens the rows and seals them again; rows that fail and are to be left behind are not among the result.
@@ -229,10 +223,10 @@ impl Work for Reseal {
         encryptor.expect_active(&self.scope, active);
         let transaction = self.job.begin(client).await?;
         let key_type = column_type(&transaction, self.column.table(), &self.key_column).await?;
-        let rows = self.lock_rows(&transaction, &old, &key_type, walk).await?;
-        let found = rows.len() as u64;
-        let Some((last, _)) = rows.last() else { return Ok(Batch::default()) };
-        let last = last.clone();
+        let Some(Read { rows, found, last }) = self.lock_rows(&transaction, &old, &key_type, walk).await?
+        else {
+            return Ok(Batch::default());
+        };
         let (rows, resealed) = self.reseal(encryptor, rows, walk).await?;
         let update = walk.prepared(&transaction, self.column.swap(&key_type)).await?;
         let done = self.swap(&transaction, &rows, &resealed, &update).await?;

@@ -81,7 +81,7 @@ impl XChaCha {
     }
 }
 
-fn cipher(algorithm: &'static Algorithm, key: &[u8; 32]) -> Option<LessSafeKey> {
+pub(super) fn cipher(algorithm: &'static Algorithm, key: &[u8; 32]) -> Option<LessSafeKey> {
     UnboundKey::new(algorithm, key).ok().map(LessSafeKey::new)
 }
 
@@ -89,7 +89,13 @@ fn cipher(algorithm: &'static Algorithm, key: &[u8; 32]) -> Option<LessSafeKey> 
 // what working in place would need.
 
 #[inline]
-fn seal(cipher: &LessSafeKey, nonce: [u8; SUFFIX], aad: &[u8], text: &[u8], out: &mut Vec<u8>) -> Option<()> {
+pub(super) fn seal(
+    cipher: &LessSafeKey,
+    nonce: [u8; SUFFIX],
+    aad: &[u8],
+    text: &[u8],
+    out: &mut Vec<u8>,
+) -> Option<()> {
     let start = out.len();
     out.resize(start + text.len() + TAG, 0);
     let (sealed, tag) = out.get_mut(start..)?.split_last_chunk_mut::<TAG>()?;
@@ -98,7 +104,7 @@ fn seal(cipher: &LessSafeKey, nonce: [u8; SUFFIX], aad: &[u8], text: &[u8], out:
 }
 
 #[inline]
-fn open(
+pub(super) fn open(
     cipher: &LessSafeKey,
     nonce: [u8; SUFFIX],
     aad: &[u8],

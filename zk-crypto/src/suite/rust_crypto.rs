@@ -66,7 +66,7 @@ impl XChaCha {
     }
 }
 
-fn seal<C: AeadInOut>(
+pub(super) fn seal<C: AeadInOut>(
     cipher: &C,
     nonce: &Nonce<C>,
     aad: &[u8],
@@ -81,7 +81,7 @@ fn seal<C: AeadInOut>(
     Some(())
 }
 
-fn open<C: AeadInOut>(
+pub(super) fn open<C: AeadInOut>(
     cipher: &C,
     nonce: &Nonce<C>,
     aad: &[u8],
