@@ -34,6 +34,7 @@ mod database;
 pub mod emulator;
 mod error;
 pub mod fake;
+pub mod json_schema;
 mod supervisor;
 mod template;
 
