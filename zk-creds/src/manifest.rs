@@ -111,11 +111,11 @@ impl Manifest {
     /// let mistakes = Manifest::from_json(text).unwrap_err();
     /// assert_eq!(
     ///     mistakes.to_lines("manifest.json", text),
-    ///     "manifest.json:1:38: error[M104]: `services[0]` does not say its `roles`
+    ///     "manifest.json:1:35: error[M104]: `services[0]` does not say its `roles`
     ///   help: add `\"roles\": …`
-    /// manifest.json:1:58: error[M103]: there is no field `role` here
+    /// manifest.json:1:55: error[M103]: there is no field `role` here
     ///   help: did you mean `roles`?
-    /// manifest.json:1:97: error[M303]: connections must be at least 1: a login without any is of no use
+    /// manifest.json:1:93: error[M303]: connections must be at least 1: a login without any is of no use
     /// "
     /// );
     /// ```
