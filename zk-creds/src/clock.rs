@@ -45,7 +45,7 @@ fn civil(days: u64) -> (u64, u64, u64) {
 }
 
 /// The time that [`utc`] wrote. None for any other text: a day that a month does not have, another zone, fewer digits.
-#[cfg(any(feature = "https", feature = "signed"))]
+#[cfg(any(all(feature = "https", feature = "postgres"), feature = "signed"))]
 pub(crate) fn from_utc(text: &str) -> Option<SystemTime> {
     let number = |from: usize, to: usize| {
         let digits = text.get(from..to)?;
