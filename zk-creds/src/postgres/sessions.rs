@@ -137,10 +137,12 @@ async fn terminate(transaction: &mut Transaction<'_>, login: &str, pid: i32) -> 
     let attempt = transaction.transaction().await?;
     let answer = match attempt.simple_query(&roles::terminating(login, pid)).await {
         Ok(messages) => {
-            let was_told = |message: &SimpleQueryMessage| {
-                matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("t"))
+            let value = |message: &SimpleQueryMessage| match message {
+                SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+                _ => None,
             };
-            if messages.iter().any(was_told) { Answer::Told } else { Answer::Gone }
+            let was_told = messages.iter().any(|message| value(message).as_deref() == Some("t"));
+            if was_told { Answer::Told } else { Answer::Gone }
         }
         Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Answer::NotItsSession,
         Err(error) => return Err(error.into()),
