@@ -37,6 +37,7 @@ pub mod fake;
 mod gate;
 mod http;
 pub mod kms;
+pub mod json_schema;
 mod supervisor;
 mod template;
 
