@@ -36,8 +36,8 @@ mod error;
 pub mod fake;
 mod gate;
 mod http;
-pub mod kms;
 pub mod json_schema;
+pub mod kms;
 mod supervisor;
 mod template;
 
