@@ -191,10 +191,13 @@ fn table_object(policy: &Policy, table: &TablePolicy) -> TableObject {
     for ((role, command), right) in &table.rights {
         let grantee = policy.database_role(role);
         let name = policy_name(&policy.name, role, *command);
-        policies.insert(
-            name.clone(),
-            rows(&grantee, *command, true, predicate::any(&right.allow, &mut settings)),
-        );
+        let mut condition = predicate::any(&right.allow, &mut settings);
+        // SECURITY: a floor is never true without a signature. Where none lies under the role, a rule that asks for no
+        // claim, or for one on one side of an OR, would hold for whoever enters the role.
+        if policy.signed && (table.floor.is_none() || table.across.contains(role)) {
+            condition = predicate::signed(&condition);
+        }
+        policies.insert(name.clone(), rows(&grantee, *command, true, condition));
         if !right.deny.is_empty() {
             policies.insert(
                 format!("{name}_deny"),

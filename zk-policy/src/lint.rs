@@ -67,7 +67,7 @@ registry! {
     306 GrantOption Error "a privilege may be handed on";
     307 SchemaCreate Error "objects can be created beside the tables";
     308 SequenceGrant Warning "a sequence tells, or lets change, how many rows all tenants add";
-    309 MaskKeyOpen Error "a role can read or write the keys of masks";
+    309 MaskKeyOpen Error "a role can read or write the keys of masks or claims";
 
     401 ViewBypasses Error "a view shows a table past its policies";
     402 ViewOwnerRights Warning "a view reads a table with its owner's rights";

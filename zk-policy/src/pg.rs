@@ -18,6 +18,7 @@ mod apply;
 mod error;
 mod lint;
 mod masks;
+mod owner;
 #[cfg(feature = "deadpool")]
 mod pool;
 mod read;
@@ -59,7 +60,7 @@ pub async fn plan(client: &mut Client, policy: &Policy) -> Result<Plan, Error> {
         client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).start().await?;
     read::pin_search_path(&transaction).await?;
     if policy.signed {
-        read::check_signing(&transaction).await?;
+        read::check_signing(&transaction, policy).await?;
     }
     let compiled = compile(policy);
     if !compiled.lent.is_empty() {

@@ -151,6 +151,10 @@ const CASES: &[Case] = &[
         "DROP SCHEMA IF EXISTS zk CASCADE; CREATE SCHEMA zk; CREATE TABLE zk.mask_keys (policy text, inner_pad bytea);
          CREATE ROLE curious_view; GRANT SELECT (inner_pad) ON zk.mask_keys TO curious_view", "table zk.mask_keys"),
 
+    case(LintCode::MaskKeyOpen,
+        "DROP SCHEMA IF EXISTS zk CASCADE; CREATE SCHEMA zk; CREATE TABLE zk.claim_keys (id text, inner_pad bytea);
+         GRANT SELECT (inner_pad) ON zk.claim_keys TO PUBLIC", "table zk.claim_keys"),
+
     case(LintCode::ViewBypasses, "CREATE VIEW totals AS SELECT count(*) FROM customers", "view public.totals"),
     case(LintCode::ViewBypasses,
         "CREATE VIEW inner_view WITH (security_invoker) AS SELECT id FROM customers; CREATE VIEW outer_view AS SELECT * FROM inner_view",
@@ -159,6 +163,8 @@ const CASES: &[Case] = &[
         "CREATE VIEW totals AS SELECT count(*) FROM customers; ALTER VIEW totals OWNER TO crm_owner", "view public.totals"),
     case(LintCode::MaterialisedView,
         "CREATE MATERIALIZED VIEW copy AS SELECT * FROM customers; GRANT SELECT ON copy TO crm_agent", "materialised view public.copy"),
+    case(LintCode::MaterialisedView,
+        "CREATE MATERIALIZED VIEW copy AS SELECT * FROM customers; GRANT SELECT (name) ON copy TO PUBLIC", "materialised view public.copy"),
     case(LintCode::UncoveredChild, "CREATE TABLE notes_old () INHERITS (notes)", "table public.notes_old"),
     Case {
         before: "DROP TABLE notes;
@@ -233,6 +239,7 @@ const CASES: &[Case] = &[
     case(LintCode::CrossTypeOperator, "ALTER TABLE notes ADD at timestamptz; CREATE INDEX ON notes (at)", "column public.notes.at"),
     case(LintCode::CrossTypeOperator, "ALTER TABLE notes ADD at date; CREATE INDEX ON notes (at)", "column public.notes.at"),
 
+    case(LintCode::ClaimPreset, r#"ALTER ROLE crm_agent SET "ZK".tenant = 'x'"#, "role crm_agent"),
     case(LintCode::ClaimPreset, "ALTER ROLE crm_agent SET zk.tenant = 'x'", "role crm_agent"),
     case(LintCode::ClaimPreset, r#"ALTER ROLE ALL SET zk."user" = 'x'"#, "all roles"),
 ];

@@ -285,6 +285,8 @@ async fn tampering_is_planned_back_or_reported() {
         "CREATE MATERIALIZED VIEW copies AS SELECT id FROM customers; GRANT SELECT ON copies TO PUBLIC"
             .to_owned(),
         "CREATE POLICY zk_more ON customers TO PUBLIC USING (true)".to_owned(),
+        "CREATE MATERIALIZED VIEW parts AS SELECT id FROM customers; GRANT SELECT (id) ON parts TO PUBLIC"
+            .to_owned(),
     ];
     for (count, tampering) in others.iter().enumerate() {
         crm.owner.batch_execute(tampering).await.unwrap();
@@ -311,7 +313,7 @@ async fn drift_is_removed_when_the_plan_is_told_to() {
     crm.database
         .execute(
             "CREATE FUNCTION everything() RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog
-               AS 'SELECT count(*) FROM public.customers';
+               AS 'SELECT count(*) FROM PUBLIC.CUSTOMERS';
              CREATE FUNCTION atomic() RETURNS bigint LANGUAGE sql SECURITY DEFINER
                BEGIN ATOMIC SELECT count(*) FROM customers; END;
              CREATE FUNCTION harmless() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT 1 /* customers_old */'",

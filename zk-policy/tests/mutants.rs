@@ -287,6 +287,8 @@ fn of_signing(role: &str) -> Vec<String> {
         format!("GRANT SELECT ON zk.claim_keys TO {role}"),
         format!("GRANT INSERT ON zk.claim_keys TO {role}"),
         "GRANT SELECT ON zk.claim_keys TO PUBLIC".to_owned(),
+        "GRANT SELECT (inner_pad) ON zk.claim_keys TO PUBLIC".to_owned(),
+        "ALTER FUNCTION zk.signed() SECURITY INVOKER".to_owned(),
         "ALTER FUNCTION zk.claim(text) RESET search_path".to_owned(),
         "ALTER FUNCTION zk.claim(text) SECURITY INVOKER".to_owned(),
         "ALTER FUNCTION zk.claim(text) IMMUTABLE".to_owned(),

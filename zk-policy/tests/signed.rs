@@ -18,7 +18,9 @@ const RULES: &str = "
     tenant tenant = claim.tenant
     allow clerk select where region in claim.regions or region is null
     allow boss select
-  }";
+  }
+  table codes { shared  allow clerk select, insert, update where word = 'open' or word in claim.regions }
+  persona analyst { select, delete on notes across tenants }";
 
 struct Lab {
     database: Database,
@@ -44,7 +46,9 @@ impl Lab {
         owner
             .batch_execute(
                 "CREATE TABLE notes (id int8 PRIMARY KEY, tenant int8 NOT NULL, region text);
-                 INSERT INTO notes VALUES (1, 1, NULL), (2, 2, NULL), (3, 1, 'a.b')",
+                 INSERT INTO notes VALUES (1, 1, NULL), (2, 2, NULL), (3, 1, 'a.b');
+                 CREATE TABLE codes (id int8 PRIMARY KEY, word text);
+                 INSERT INTO codes VALUES (1, 'open'), (2, 'a.b'), (3, 'shut')",
             )
             .await
             .unwrap();
@@ -61,7 +65,10 @@ impl Lab {
             .await
             .unwrap();
         assert!(pg::plan(&mut owner, &policy).await.unwrap().is_empty());
-        database.execute(&format!("GRANT {name}_clerk, {name}_boss TO {login}")).await.unwrap();
+        database
+            .execute(&format!("GRANT {name}_clerk, {name}_boss, {name}_analyst TO {login}"))
+            .await
+            .unwrap();
         Self { database, owner, document, name, login, key }
     }
 
@@ -141,6 +148,136 @@ async fn injected_sql_cannot_choose_another_tenant() {
         other.query("SELECT * FROM zk.claim_keys", &[]).await.unwrap_err().code(),
         Some(&SqlState::INSUFFICIENT_PRIVILEGE)
     );
+}
+
+/// Rules that ask for no claim ask for the signature: a role that the login may enter shows nothing by being entered.
+#[tokio::test]
+async fn rules_without_a_claim_want_a_signature_too() {
+    let lab = Lab::create().await;
+    let clerk = lab.session("clerk", 1);
+    let analyst = Session::new(&lab.document, "analyst").unwrap();
+    let ids = |statement: &'static str| {
+        async move |client: &Client| {
+            let rows = client.query(statement, &[]).await;
+            rows.map(|rows| rows.iter().map(|row| row.get::<_, i64>(0)).collect::<Vec<_>>())
+                .map_err(|e| e.code().unwrap().clone())
+        }
+    };
+    let (codes, write) =
+        (ids("SELECT id FROM codes ORDER BY id"), ids("INSERT INTO codes VALUES (9, 'open') RETURNING id"));
+    let (change, delete) = (
+        ids("UPDATE codes SET word = 'a.b' WHERE id = 1 RETURNING id"),
+        ids("DELETE FROM notes WHERE id = 2 RETURNING id"),
+    );
+
+    let mut client = lab.database.connect_as(&lab.login, "x").await.unwrap();
+    for role in ["SET ROLE", "SET SESSION ROLE"] {
+        client.batch_execute(&format!("{role} {}_analyst", lab.name)).await.unwrap();
+        assert_eq!(notes(&client).await, Ok(vec![]), "{role}");
+        assert_eq!(delete(&client).await, Ok(vec![]), "{role}");
+        client.batch_execute(&format!("{role} {}_clerk", lab.name)).await.unwrap();
+        assert_eq!(codes(&client).await, Ok(vec![]), "{role}");
+        assert_eq!(change(&client).await, Ok(vec![]), "{role}");
+        assert_eq!(write(&client).await, REFUSED, "{role}");
+    }
+    clerk.enter(&client).await.unwrap();
+    let transaction = clerk.signed(&lab.key).begin(&mut client).await.unwrap();
+    assert_eq!(codes(&transaction).await, Ok(vec![1, 2]));
+    assert_eq!(change(&transaction).await, Ok(vec![1]));
+    assert_eq!(write(&transaction).await, Ok(vec![9]));
+    // In the middle of what was signed for one role, the other opens nothing.
+    transaction.batch_execute(&format!("SAVEPOINT s; SET LOCAL ROLE {}_analyst", lab.name)).await.unwrap();
+    assert_eq!(notes(&transaction).await, REFUSED);
+    transaction.rollback().await.unwrap();
+
+    analyst.enter(&client).await.unwrap();
+    let transaction = analyst.signed(&lab.key).begin(&mut client).await.unwrap();
+    assert_eq!(notes(&transaction).await, Ok(vec![1, 2, 3]));
+    assert_eq!(delete(&transaction).await, Ok(vec![2]));
+    transaction.rollback().await.unwrap();
+    assert_eq!(notes(&client).await, Ok(vec![]));
+}
+
+/// Whoever may create in the database can make the schema, the table or the functions first. They get no key.
+#[tokio::test]
+async fn nobody_else_is_given_the_keys() {
+    const TABLE: &str = "CREATE TABLE zk.claim_keys (id text PRIMARY KEY, inner_pad bytea, outer_pad bytea,
+                           created_at timestamptz DEFAULT now()); GRANT ALL ON zk.claim_keys TO PUBLIC";
+    const FUNCTION: &str =
+        "CREATE FUNCTION zk.claim(claim_name text) RETURNS text LANGUAGE sql AS $$ SELECT '1' $$";
+    let open = "CREATE SCHEMA zk; GRANT ALL ON SCHEMA zk TO PUBLIC";
+    for made in [open.to_owned(), format!("{open}; {TABLE}"), format!("{open}; {TABLE}; {FUNCTION}")] {
+        let database = Database::create().await.unwrap();
+        let (admin, mal) = (testkit::unique_name("owner"), testkit::unique_name("mal"));
+        let setup = format!(
+            "CREATE ROLE {admin} LOGIN PASSWORD 'x'; ALTER DATABASE {0} OWNER TO {admin};
+             CREATE ROLE {mal} LOGIN PASSWORD 'x'; GRANT CREATE ON DATABASE {0} TO {mal}",
+            database.name()
+        );
+        database.execute(&setup).await.unwrap();
+        let mal = database.connect_as(&mal, "x").await.unwrap();
+        mal.batch_execute(&made).await.unwrap();
+        let key = ClaimKey::generate().unwrap();
+        let owner = database.connect_as(&admin, "x").await.unwrap();
+        for client in [owner, database.connect().await.unwrap()] {
+            let error = pg::install_signing(&client).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Denied, "{made}: {error}");
+            let error = pg::add_claim_key(&client, &key).await.unwrap_err();
+            assert!(
+                [ErrorKind::Denied, ErrorKind::MissingSigning].contains(&error.kind()),
+                "{made}: {error}"
+            );
+        }
+        if made.contains("TABLE") {
+            assert!(mal.query("SELECT FROM zk.claim_keys", &[]).await.unwrap().is_empty(), "{made}");
+        }
+    }
+}
+
+/// What verifies claims stays with who installed it: a plan refuses when a part of it became somebody else's.
+#[tokio::test]
+async fn what_verifies_claims_does_not_change_hands() {
+    let mut lab = Lab::create().await;
+    let policy = check(&lab.document, &pg::read_schema(&mut lab.owner).await.unwrap()).unwrap();
+    let (mal, owner) = (testkit::unique_name("mal"), format!("{}_owner", lab.name));
+    lab.database.execute(&format!("CREATE ROLE {mal}")).await.unwrap();
+    for object in ["SCHEMA zk", "TABLE zk.claim_keys", "FUNCTION zk.claim(text)", "FUNCTION zk.signed()"] {
+        lab.database.execute(&format!("ALTER {object} OWNER TO {mal}")).await.unwrap();
+        let error = pg::plan(&mut lab.owner, &policy).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied, "{object}: {error}");
+        assert!(error.to_string().contains(&mal), "{error}");
+        if !object.starts_with("FUNCTION") {
+            let error = pg::add_claim_key(&lab.owner, &lab.key).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Denied, "{object}: {error}");
+        }
+        lab.database.execute(&format!("ALTER {object} OWNER TO {owner}")).await.unwrap();
+        assert!(pg::plan(&mut lab.owner, &policy).await.unwrap().is_empty(), "{object}");
+    }
+    let listening = "CREATE FUNCTION public.listen() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+                     CREATE TRIGGER listen BEFORE INSERT ON zk.claim_keys FOR EACH ROW EXECUTE FUNCTION public.listen()";
+    let rule = "DROP TRIGGER listen ON zk.claim_keys; CREATE RULE also AS ON INSERT TO zk.claim_keys DO ALSO NOTIFY key";
+    for tampering in [listening, rule] {
+        lab.database.execute(tampering).await.unwrap();
+        let error = pg::add_claim_key(&lab.owner, &ClaimKey::generate().unwrap()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied, "{tampering}: {error}");
+        assert_eq!(
+            pg::plan(&mut lab.owner, &policy).await.unwrap_err().kind(),
+            ErrorKind::Denied,
+            "{tampering}"
+        );
+    }
+}
+
+/// A database where new functions are nobody's to call has its sessions verified all the same.
+#[tokio::test]
+async fn everybody_may_have_claims_verified() {
+    let database = Database::create().await.unwrap();
+    let client = database.connect().await.unwrap();
+    client.batch_execute("ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC").await.unwrap();
+    pg::install_signing(&client).await.unwrap();
+    let query = "SELECT bool_and(has_function_privilege('public', oid, 'EXECUTE')) FROM pg_proc
+                 WHERE pronamespace = 'zk'::regnamespace";
+    assert!(client.query_one(query, &[]).await.unwrap().get::<_, bool>(0));
 }
 
 #[tokio::test]

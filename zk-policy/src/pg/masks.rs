@@ -2,7 +2,7 @@
 
 use tokio_postgres::Client;
 
-use super::{Error, ErrorKind};
+use super::{Error, ErrorKind, owner};
 use crate::mask::MaskKey;
 
 const SCRIPT: &str = include_str!("masks.sql");
@@ -14,6 +14,8 @@ const SCRIPT: &str = include_str!("masks.sql");
 /// [`ErrorKind::Denied`] without CREATE on the database, or when the table is there and somebody else's; those of the
 /// connection.
 pub async fn install_mask_keys(client: &Client) -> Result<(), Error> {
+    // Before, so that nothing is made in somebody else's schema; after, because it may have come in between.
+    owner::check_owner(client, "mask_keys", &[], &[]).await?;
     client.batch_execute(SCRIPT).await?;
     check_owner(client).await
 }
@@ -47,25 +49,10 @@ pub async fn remove_mask_key(client: &Client, policy: &str) -> Result<(), Error>
     Ok(())
 }
 
-/// SECURITY: whoever may create in the database could have made the table first, to be given the keys.
 async fn check_owner(client: &Client) -> Result<(), Error> {
-    let row = client
-        .query_opt(
-            "SELECT pg_catalog.pg_has_role(c.relowner, 'USAGE') AND c.relkind = 'r' AND NOT c.relhastriggers
-                AND NOT c.relhasrules
-             FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass('zk.mask_keys')",
-            &[],
-        )
-        .await?;
-    match row.map(|row| row.try_get(0)).transpose()? {
-        Some(true) => Ok(()),
-        Some(false) => Err(Error::new(
-            ErrorKind::Denied,
-            "the table zk.mask_keys is not that of the connected role, or has triggers or rules; no key was given to it",
-        )),
-        None => Err(Error::new(
-            ErrorKind::MissingMaskKeys,
-            "this database has no place for the keys of masks; call install_mask_keys first",
-        )),
+    if owner::check_owner(client, "mask_keys", &[], &[]).await? {
+        return Ok(());
     }
+    let message = "this database has no place for the keys of masks; call install_mask_keys first";
+    Err(Error::new(ErrorKind::MissingMaskKeys, message))
 }

@@ -10,10 +10,11 @@ use tokio_postgres::{Client, Row, Transaction};
 
 pub(super) use self::attach::attach;
 pub(super) use self::settle::settle;
-use super::{Error, ErrorKind, signed};
+use super::{Error, ErrorKind, owner, signed};
 use crate::catalog::{Grant, PolicyObject, Privilege, RoleObject, State, TableObject, ViewObject};
 use crate::compile::floor_name;
 use crate::document::Command;
+use crate::ir::Policy;
 use crate::plan::role_mark;
 use crate::schema::{Column, ColumnType, ForeignKey, QualifiedName, Schema, TableShape};
 
@@ -105,26 +106,38 @@ pub(super) async fn pin_search_path(transaction: &Transaction<'_>) -> Result<(),
 }
 
 /// Refuses to plan a policy with signed claims for a database that cannot verify them, or no longer does.
-pub(super) async fn check_signing(transaction: &Transaction<'_>) -> Result<(), Error> {
-    let found = transaction
-        .query_opt(
-            "SELECT prosrc, prosecdef AND provolatile = 's' AND proconfig = ARRAY['search_path=pg_catalog, pg_temp']
-             FROM pg_proc WHERE oid = to_regprocedure('zk.claim(text)')",
+pub(super) async fn check_signing(transaction: &Transaction<'_>, policy: &Policy) -> Result<(), Error> {
+    let (schemas, tables) = name_arrays(policy.tables());
+    let rows = transaction
+        .query(
+            "SELECT DISTINCT pg_get_userbyid(c.relowner)::text FROM unnest($1::text[], $2::text[]) AS wanted (schema, name)
+             JOIN pg_namespace n ON n.nspname = wanted.schema
+             JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name",
+            &[&schemas, &tables],
+        )
+        .await?;
+    let owners: Vec<&str> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    let found = owner::check_owner(transaction, signed::KEYS, &signed::FUNCTIONS, &owners).await?;
+    let functions = transaction
+        .query(
+            "SELECT oid::regprocedure::text, prosrc,
+                    prosecdef AND provolatile = 's' AND proconfig = ARRAY['search_path=pg_catalog, pg_temp']
+             FROM pg_proc WHERE oid IN (to_regprocedure('zk.claim(text)'), to_regprocedure('zk.signed()'))",
             &[],
         )
         .await?;
-    let message = match found {
-        Some(row)
-            if signed::is_installed_body(row.try_get(0)?)
-                && row.try_get::<_, Option<bool>>(1)? == Some(true) =>
-        {
-            return Ok(());
-        }
-        Some(_) => {
-            "zk.claim is not the function of this version that verifies claims: after an upgrade call install_signing; otherwise find out first who changed it"
-        }
-        None => {
+    let mut whole = functions.len() == signed::FUNCTIONS.len();
+    for row in &functions {
+        whole &= signed::is_installed_body(row.try_get(0)?, row.try_get(1)?)
+            && row.try_get::<_, Option<bool>>(2)? == Some(true);
+    }
+    let message = match (found, functions.is_empty()) {
+        (true, false) if whole => return Ok(()),
+        (_, true) | (false, _) => {
             "the policy says `claims signed`, and this database cannot verify them; call install_signing first"
+        }
+        (true, false) => {
+            "zk.claim and zk.signed are not the functions of this version that verify claims: after an upgrade call install_signing; otherwise find out first who changed them"
         }
     };
     Err(Error::new(ErrorKind::MissingSigning, message))

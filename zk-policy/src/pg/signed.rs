@@ -3,14 +3,23 @@
 use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres::Client;
 
-use super::{Error, ErrorKind};
+use super::{Error, ErrorKind, owner};
 use crate::secret::{HmacKey, hex, unhex};
 
 const SCRIPT: &str = include_str!("signed.sql");
 
-/// Whether this is the body of the function that [`install_signing`] makes.
-pub(super) fn is_installed_body(body: &str) -> bool {
-    SCRIPT.split("$$").nth(1) == Some(body)
+/// The table of keys and the functions, in the schema `zk`.
+pub(super) const KEYS: &str = "claim_keys";
+pub(super) const FUNCTIONS: [&str; 2] = ["claim", "signed"];
+
+/// Whether this is the body of a function that [`install_signing`] makes, by its signature.
+pub(super) fn is_installed_body(function: &str, body: &str) -> bool {
+    let mut quoted = SCRIPT.split("$$").skip(1).step_by(2);
+    match function {
+        "zk.claim(text)" => quoted.next() == Some(body),
+        "zk.signed()" => quoted.nth(1) == Some(body),
+        _ => false,
+    }
 }
 
 /// A key that signs claims: known to a service and to the database, and to nobody who only runs SQL.
@@ -75,20 +84,34 @@ impl ClaimKey {
     }
 }
 
-/// Creates what signed claims need in the database: the schema `zk`, the table of keys and the function that verifies.
+/// Creates what signed claims need in the database: the schema `zk`, the table of keys and the functions that verify.
 /// Idempotent. Run it as the role that applies policies, before the first plan of a policy that says `claims signed`.
 ///
 /// # Errors
-/// [`ErrorKind::Denied`] without CREATE on the database; those of the connection.
+/// [`ErrorKind::Denied`] without CREATE on the database, or when some of it is there and somebody else's; those of the
+/// connection.
 pub async fn install_signing(client: &Client) -> Result<(), Error> {
-    Ok(client.batch_execute(SCRIPT).await?)
+    // Before, so that nothing is made in somebody else's schema; after, because it may have come in between.
+    owner::check_owner(client, KEYS, &FUNCTIONS, &[]).await?;
+    client.batch_execute(SCRIPT).await?;
+    check_owner(client).await
+}
+
+async fn check_owner(client: &Client) -> Result<(), Error> {
+    if owner::check_owner(client, KEYS, &FUNCTIONS, &[]).await? {
+        return Ok(());
+    }
+    let message = "this database has no place for the keys of claims; call install_signing first";
+    Err(Error::new(ErrorKind::MissingSigning, message))
 }
 
 /// Lets sessions that are signed with `key` in. The key travels as a parameter, so that no statement text holds it.
 ///
 /// # Errors
-/// [`ErrorKind::Denied`] when the connected role does not own the table of keys; those of the connection.
+/// [`ErrorKind::Denied`] when the table of keys, its schema or the functions are somebody else's, or the table has triggers or
+/// rules; [`ErrorKind::MissingSigning`]; those of the connection.
 pub async fn add_claim_key(client: &Client, key: &ClaimKey) -> Result<(), Error> {
+    check_owner(client).await?;
     let (inner, outer) = key.secret.pads();
     client
         .execute(

@@ -40,3 +40,18 @@ BEGIN
     RETURN nullif(claims -> 'claims' ->> claim_name, '');
 END
 $$;
+
+-- Whether the present session carries a good signature, for rules that ask for no claim. A bad one fails the statement.
+CREATE OR REPLACE FUNCTION zk.signed() RETURNS bool
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF nullif(current_setting('zk.signed', true), '') IS NULL THEN
+        RETURN false;
+    END IF;
+    PERFORM zk.claim('');
+    RETURN true;
+END
+$$;
+
+-- Default privileges may have taken it.
+GRANT EXECUTE ON FUNCTION zk.claim(text), zk.signed() TO PUBLIC;

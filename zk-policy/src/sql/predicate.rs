@@ -49,6 +49,12 @@ pub(crate) fn floor(floor: &Floor, source: &mut impl Source) -> String {
     format!("({} = {})", ident(&floor.column), source.claim(&floor.claim, ClaimType::One(floor.ty)))
 }
 
+/// The condition for sessions whose claims are signed; a scalar sub-select, as claims are.
+pub(crate) fn signed(condition: &str) -> String {
+    const SIGNED: &str = "(SELECT zk.signed())";
+    if condition == "true" { SIGNED.to_owned() } else { format!("({SIGNED} AND {condition})") }
+}
+
 /// Rows for which at least one condition is true.
 pub(crate) fn any(conditions: &[Predicate], source: &mut impl Source) -> String {
     Writer { source, positive: true }.chain(conditions, " OR ")

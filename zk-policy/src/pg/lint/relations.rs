@@ -28,7 +28,10 @@ async fn views(transaction: &Transaction<'_>, scope: &Scope) -> Result<Vec<Findi
              SELECT n.nspname::text, v.relname::text, v.relkind = 'm', r.rolname::text, r.rolsuper OR r.rolbypassrls,
                     coalesce((SELECT option_value::bool FROM pg_options_to_table(v.reloptions)
                               WHERE option_name = 'security_invoker'), false),
-                    ARRAY(SELECT DISTINCT coalesce(g.rolname::text, 'public') FROM aclexplode(v.relacl) x
+                    ARRAY(SELECT DISTINCT coalesce(g.rolname::text, 'public')
+                          FROM (SELECT e.grantee FROM aclexplode(v.relacl) e
+                                UNION SELECT e.grantee FROM pg_attribute t CROSS JOIN LATERAL aclexplode(t.attacl) e
+                                WHERE t.attrelid = v.oid) x
                           LEFT JOIN pg_roles g ON g.oid = x.grantee WHERE x.grantee <> v.relowner),
                     string_agg(DISTINCT b.oid::regclass::text, ', ')
              FROM above a JOIN pg_class v ON v.oid = a.oid AND v.relkind IN ('v', 'm')

@@ -63,7 +63,7 @@ pub(super) async fn presets(transaction: &Transaction<'_>) -> Result<Vec<Finding
             "SELECT r.rolname::text, d.datname::text, split_part(entry, '=', 1)
              FROM pg_db_role_setting s CROSS JOIN LATERAL unnest(s.setconfig) AS entry
              LEFT JOIN pg_roles r ON r.oid = s.setrole LEFT JOIN pg_database d ON d.oid = s.setdatabase
-             WHERE entry LIKE 'zk.%' AND (s.setdatabase = 0 OR d.datname = current_database())",
+             WHERE lower(entry) LIKE 'zk.%' AND (s.setdatabase = 0 OR d.datname = current_database())",
             &[],
         )
         .await?;

@@ -25,14 +25,18 @@ pub(super) async fn exposed(transaction: &Transaction<'_>, state: &State) -> Res
                UNION SELECT i.inhrelid, p.parent FROM pg_inherits i JOIN part p ON p.oid = i.inhparent),
              part_grant AS (
                SELECT DISTINCT p.parent, c.oid::regclass::text AS child, a.grantee
-               FROM part p JOIN pg_class c ON c.oid = p.oid CROSS JOIN LATERAL aclexplode(c.relacl) a
+               FROM part p JOIN pg_class c ON c.oid = p.oid CROSS JOIN LATERAL (SELECT e.grantee FROM aclexplode(c.relacl) e
+                 UNION SELECT e.grantee FROM pg_attribute t CROSS JOIN LATERAL aclexplode(t.attacl) e
+                 WHERE t.attrelid = c.oid) a
                WHERE a.grantee <> c.relowner AND p.oid NOT IN (SELECT oid FROM managed)),
              open_view AS (
                SELECT DISTINCT v.oid::regclass::text AS view, m.name, o.rolname::text AS owner, v.relkind, a.grantee
                FROM pg_depend d JOIN managed m ON d.refclassid = 'pg_class'::regclass AND d.refobjid = m.oid
                JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
                JOIN pg_class v ON v.oid = r.ev_class AND v.relkind IN ('v', 'm') JOIN pg_roles o ON o.oid = v.relowner
-               CROSS JOIN LATERAL aclexplode(v.relacl) a
+               CROSS JOIN LATERAL (SELECT e.grantee FROM aclexplode(v.relacl) e
+                 UNION SELECT e.grantee FROM pg_attribute t CROSS JOIN LATERAL aclexplode(t.attacl) e
+                 WHERE t.attrelid = v.oid) a
                WHERE a.grantee <> v.relowner
                  AND (v.relkind = 'm' OR (o.rolsuper OR o.rolbypassrls)
                       AND NOT coalesce('security_invoker=true' = ANY (v.reloptions), false))),
@@ -42,13 +46,16 @@ pub(super) async fn exposed(transaction: &Transaction<'_>, state: &State) -> Res
                JOIN pg_namespace n ON n.oid = f.pronamespace
                  AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
                CROSS JOIN LATERAL aclexplode(coalesce(f.proacl, acldefault('f', f.proowner))) a
-               JOIN managed m ON f.prosrc ~ ('\m' || regexp_replace(m.relname, '(\W)', '\\\1', 'g') || '\M')
+               JOIN managed m ON f.prosrc ~* ('\m' || regexp_replace(m.relname, '(\W)', '\\\1', 'g') || '\M')
                  OR EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = f.oid
                             AND d.refclassid = 'pg_class'::regclass AND d.refobjid = m.oid)
                WHERE f.prosecdef AND a.grantee <> f.proowner
                  AND f.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype)),
              key_grant AS (
-               SELECT c.oid::regclass::text AS keys, a.grantee FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a
+               SELECT c.oid::regclass::text AS keys, a.grantee FROM pg_class c
+               CROSS JOIN LATERAL (SELECT e.grantee FROM aclexplode(c.relacl) e
+                 UNION SELECT e.grantee FROM pg_attribute t CROSS JOIN LATERAL aclexplode(t.attacl) e
+                 WHERE t.attrelid = c.oid) a
                WHERE c.oid IN (to_regclass('zk.claim_keys'), to_regclass('zk.mask_keys')) AND a.grantee <> c.relowner
                  AND NOT coalesce(shobj_description(a.grantee, 'pg_authid') LIKE 'zk-policy: %', false)),
              opening (object, grantee, reason) AS (
