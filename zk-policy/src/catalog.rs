@@ -25,6 +25,8 @@ pub(crate) struct State {
     pub(crate) creating: BTreeSet<(String, String)>,
     /// What others granted or made that opens the tables. Never wanted.
     pub(crate) exposed: BTreeSet<Drift>,
+    /// Whom default privileges give something on what the applying role creates. Known of a catalog only.
+    pub(crate) born_with: BTreeSet<String>,
     /// The policies that may guard the same tables.
     pub(crate) alongside: BTreeSet<String>,
     /// The roles of those policies: what they hold is for those to say. Known of a catalog only.
@@ -52,6 +54,8 @@ pub(crate) struct TableObject {
     pub(crate) forced: bool,
     pub(crate) policies: BTreeMap<String, PolicyObject>,
     pub(crate) grants: BTreeSet<Grant>,
+    /// Columns with a CHECK constraint. Known of a catalog only.
+    pub(crate) columns: BTreeSet<String>,
     /// CHECK constraints of critical columns, by name.
     pub(crate) checks: BTreeMap<String, String>,
 }

@@ -85,6 +85,7 @@ pub fn check(document: &Document, schema: &Schema) -> Result<Policy, Diagnostics
         tables.insert(name, policy);
     }
     exists::check_uses(&uses, &tables, &closure, &mut diagnostics);
+    masks::check_names(document, &tables, &mut diagnostics);
     for right in document.personas.iter().flat_map(|p| &p.rights) {
         if !document.tables.iter().any(|t| t.name == right.table) {
             let message = format!("`{}` is not in the policy", right.table);

@@ -207,7 +207,7 @@ fn table_object(policy: &Policy, table: &TablePolicy) -> TableObject {
         grants.extend(columns(&grantee, *command, right));
     }
     let checks = table.critical.iter().map(|c| (check_name(&policy.name, c), sql::sealed_check(c))).collect();
-    TableObject { row_security: true, forced: true, policies, grants, checks }
+    TableObject { row_security: true, forced: true, policies, grants, checks, ..TableObject::default() }
 }
 
 /// One policy object for one command of one role, with the clauses that the command has.
@@ -246,27 +246,25 @@ pub(crate) fn floor_name(policy: &str) -> String {
     object_name(&format!("{PREFIX}{policy}_floor"))
 }
 
-fn check_name(policy: &str, column: &str) -> String {
-    object_name(&format!("{}{column}", check_prefix(policy)))
-}
-
-fn check_prefix(policy: &str) -> String {
-    format!("{PREFIX}{policy}_sealed_")
-}
-
-/// Whether a CHECK constraint of that name is the policy's, for a column of today or of an earlier day.
-pub(crate) fn is_check_of(policy: &str, name: &str) -> bool {
-    let prefix = check_prefix(policy);
-    name.starts_with(beginning(&prefix))
+/// The name of the CHECK on a critical column. Where a policy's name holds the word between it and the column, the two could
+/// be read in another way, as those of another policy and column: a digest of both tells them apart.
+pub(crate) fn check_name(policy: &str, column: &str) -> String {
+    let name = format!("{PREFIX}{policy}_sealed_{column}");
+    if policy.contains("_sealed") {
+        digested(&name, &format!("{policy}\0{column}"))
+    } else {
+        object_name(&name)
+    }
 }
 
 /// The name, or its beginning and a digest where PostgreSQL would truncate it.
 fn object_name(name: &str) -> String {
-    if name.len() <= ROOM {
-        return name.to_owned();
-    }
+    if name.len() <= ROOM { name.to_owned() } else { digested(name, name) }
+}
+
+fn digested(name: &str, content: &str) -> String {
     use sha2::Digest as _;
-    let digest = hex(&sha2::Sha256::digest(name));
+    let digest = hex(&sha2::Sha256::digest(content));
     format!("{}_{}", beginning(name), digest.get(..16).unwrap_or(&digest))
 }
 

@@ -5,7 +5,7 @@ mod order;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::catalog::{Drift, Grant, PolicyObject, Privilege, RoleObject, State, TableObject, ViewObject};
-use crate::compile::{PREFIX, floor_name, is_check_of};
+use crate::compile::{PREFIX, check_name, floor_name};
 use crate::schema::QualifiedName;
 use crate::sql;
 
@@ -234,9 +234,28 @@ impl Table<'_> {
             found.changes.push(Change::RowSecurity { table: (*name).clone(), enable, force });
         }
         self.policies(found);
+        self.other_floors(found);
         self.checks(&mut found.changes);
         self.grants(&mut found.changes);
         self.foreign_grants(found);
+    }
+
+    /// The floor of a policy that stands alongside, where it names its roles, is laid under the roles of this one as well.
+    fn other_floors(&self, found: &mut Difference) {
+        let Self { name, wanted, held, catalog, .. } = self;
+        let roles: BTreeSet<&String> = wanted.policies.values().flat_map(|policy| &policy.roles).collect();
+        for floor in catalog.alongside.iter().map(|other| floor_name(other)) {
+            let Some(before) = held.policies.get(&floor).filter(|p| !p.permissive && p.command.is_none())
+            else {
+                continue;
+            };
+            let mut after = before.clone();
+            after.roles.extend(roles.iter().filter(|role| **role != sql::PUBLIC).map(|role| (*role).clone()));
+            if !before.roles.contains(sql::PUBLIC) && after != *before {
+                let (table, before) = ((*name).clone(), before.clone());
+                found.changes.push(Change::AlterPolicy { table, name: floor, before, after });
+            }
+        }
     }
 
     fn policies(&self, found: &mut Difference) {
@@ -308,8 +327,9 @@ impl Table<'_> {
                 Some(_) => changes.push(Change::ReplaceCheck { table, name, check }),
             }
         }
-        let gone = |check: &&String| is_check_of(self.policy, check) && !wanted.checks.contains_key(*check);
-        for check in held.checks.keys().filter(gone) {
+        // By the whole name: another policy's may begin like it.
+        let made = |check: &str| held.columns.iter().any(|column| check_name(self.policy, column) == check);
+        for check in held.checks.keys().filter(|check| !wanted.checks.contains_key(*check) && made(check)) {
             changes.push(Change::DropCheck { table: (*name).clone(), name: check.clone() });
         }
     }
@@ -318,10 +338,13 @@ impl Table<'_> {
         let Self { name, wanted, held, .. } = self;
         let missing: BTreeSet<Grant> = wanted.grants.difference(&held.grants).cloned().collect();
         let revoked = revoke_managed(name, &wanted.grants, &held.grants, self.catalog, changes);
-        // Revoking for the whole table, or what may be passed on, takes the plain privilege on the column as well.
+        // Revoking for the whole table takes the plain privilege on the column as well, and what could be passed on is
+        // taken from everybody who has it from there.
         let lost = |g: &&Grant| {
             revoked.iter().any(|r| {
-                r.role == g.role && r.privilege == g.privilege && (r.column.is_none() || r.column == g.column)
+                (r.grantable || r.role == g.role)
+                    && r.privilege == g.privilege
+                    && (r.column.is_none() || r.column == g.column)
             })
         };
         let same =
@@ -346,8 +369,12 @@ impl Table<'_> {
             .filter(|g| !is_ours(&g.role, catalog) && !catalog.others.contains(&g.role));
         for (role, privilege) in foreign.map(|g| (&g.role, g.privilege)).collect::<BTreeSet<_>>() {
             let keyword = privilege.keyword();
+            let passed_on =
+                self.held.grants.iter().any(|g| g.grantable && (&g.role, g.privilege) == (role, privilege));
+            let cascade = if passed_on { " CASCADE" } else { "" };
             let what = format!("{role} has {keyword} on {name} outside the policy");
-            let remedy = format!("REVOKE {keyword} ON {} FROM {}", sql::table(name), sql::role(role));
+            let remedy =
+                format!("REVOKE {keyword} ON {} FROM {}{cascade}", sql::table(name), sql::role(role));
             found.drift(Drift::new(what, remedy), &[role], Some(name));
         }
     }
@@ -419,8 +446,8 @@ impl Change {
                 (direction, before.roles.clone(), Some(table))
             }
             Self::AlterPolicy { table, before, after, .. } => {
-                let roles = before.roles.union(&after.roles).cloned().collect();
-                (altered(before, after), roles, Some(table))
+                let (direction, roles) = altered(before, after);
+                (direction, roles, Some(table))
             }
             Self::ReplacePolicy { table, before, after, .. } => {
                 let roles = before.roles.union(&after.roles).cloned().collect();
@@ -449,12 +476,28 @@ fn roles_of(grants: &[Grant]) -> BTreeSet<String> {
     grants.iter().map(|g| g.role.clone()).collect()
 }
 
-/// Which way a changed condition moves. Both are the server's own spelling, so equal parts spell the same: a
-/// disjunction that only gained members admits more, a conjunction that only gained members admits less.
-fn altered(before: &PolicyObject, after: &PolicyObject) -> Direction {
-    if before.roles != after.roles {
-        return Direction::Unclear;
+/// Which way a changed policy moves, and whom. Where only its roles changed, those whom a permissive one gained or a
+/// restrictive one lost may do more, unless it holds for everybody.
+fn altered(before: &PolicyObject, after: &PolicyObject) -> (Direction, BTreeSet<String>) {
+    let all: BTreeSet<String> = before.roles.union(&after.roles).cloned().collect();
+    if before.roles == after.roles {
+        return (moved_clauses(before, after), all);
     }
+    let gained: BTreeSet<String> = after.roles.difference(&before.roles).cloned().collect();
+    let lost: BTreeSet<String> = before.roles.difference(&after.roles).cloned().collect();
+    let everybody = all.contains(sql::PUBLIC);
+    let same = (&before.using, &before.check) == (&after.using, &after.check);
+    let (wider, narrower) = if before.permissive { (gained, lost) } else { (lost, gained) };
+    match (wider.is_empty(), narrower.is_empty()) {
+        (false, true) if same && !everybody => (Direction::Widens, wider),
+        (true, false) if same && !everybody => (Direction::Narrows, narrower),
+        _ => (Direction::Unclear, all),
+    }
+}
+
+/// Which way changed conditions move. Both are the server's own spelling, so equal parts spell the same: a disjunction that
+/// only gained members admits more, a conjunction that only gained members admits less.
+fn moved_clauses(before: &PolicyObject, after: &PolicyObject) -> Direction {
     let clauses = [(&before.using, &after.using), (&before.check, &after.check)];
     let directions: BTreeSet<Direction> = clauses
         .into_iter()

@@ -56,8 +56,13 @@ const OLDEST_SERVER: i32 = 150_000;
 /// [`ErrorKind::Denied`], [`ErrorKind::Unavailable`], [`ErrorKind::Database`].
 pub async fn plan(client: &mut Client, policy: &Policy) -> Result<Plan, Error> {
     check_version(client).await?;
-    let transaction =
-        client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).start().await?;
+    // Temporary tables are made, which a read-only transaction would refuse.
+    let transaction = client
+        .build_transaction()
+        .isolation_level(IsolationLevel::RepeatableRead)
+        .read_only(false)
+        .start()
+        .await?;
     read::pin_search_path(&transaction).await?;
     if policy.signed {
         read::check_signing(&transaction, policy).await?;

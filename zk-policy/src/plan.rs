@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::iter::once;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -11,6 +13,10 @@ use crate::diff::{Change, Direction, diff};
 use crate::ir::Policy;
 use crate::schema::QualifiedName;
 use crate::sql;
+
+/// How long a step waits for a table that others have locked, if nobody says otherwise: less than the server waits before
+/// it looks for deadlocks (`deadlock_timeout`, a second), so that in most of them it is not the application that fails.
+pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What to do so that a database enforces a policy. Made against a live catalog by `pg::plan`; data only.
 #[derive(Debug, Clone, Serialize)]
@@ -110,7 +116,7 @@ impl Plan {
     /// words of `wanted`: the server's own spelling, read again, does not always come out the same.
     pub(crate) fn new(policy: &str, wanted: &State, settled: State, catalog: &State) -> Self {
         let found = diff(policy, &settled, catalog);
-        let step = |change: &Change| reconsidered(step(change, policy, wanted), &settled);
+        let step = |change: &Change| reconsidered(step(change, policy, wanted, catalog), &settled);
         let remedies = Remedies {
             before: found.drift.iter().filter(|change| !change.ends_role()).map(step).collect(),
             after: found.drift.iter().filter(|change| change.ends_role()).map(step).collect(),
@@ -178,10 +184,17 @@ impl Plan {
         effects.into_iter().map(line).collect()
     }
 
-    /// The whole plan as one SQL script, in a transaction.
+    /// The whole plan as one SQL script, in a transaction. It holds on any search path, and gives up where it would wait for
+    /// a lock. Unlike an apply it neither looks whether the database is still as it was planned against, nor at the result:
+    /// plan again when it has run.
     #[must_use]
     pub fn to_sql(&self) -> String {
-        let mut script = String::from("BEGIN;\n");
+        // SECURITY: on another search path, functions and operators of others could match better than the server's own.
+        let mut script = format!(
+            "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;\nSET LOCAL search_path = pg_catalog, pg_temp;\n\
+             SET LOCAL lock_timeout = '{}ms';\n",
+            LOCK_TIMEOUT.as_millis()
+        );
         for step in &self.steps {
             script.push_str(&format!("-- {}\n", step.summary.replace('\n', " ")));
             step.sql.iter().for_each(|s| script.push_str(&format!("{s};\n")));
@@ -237,7 +250,7 @@ impl fmt::Display for Plan {
     }
 }
 
-fn step(change: &Change, policy: &str, wanted: &State) -> Step {
+fn step(change: &Change, policy: &str, wanted: &State, catalog: &State) -> Step {
     let (direction, roles, table) = change.access();
     let effect = match direction {
         Direction::Neither => None,
@@ -245,7 +258,7 @@ fn step(change: &Change, policy: &str, wanted: &State) -> Step {
         Direction::Widens | Direction::Unclear => Some(Effect::Widens),
     };
     let access = effect.map(|effect| Access { effect, roles, table: table.map(ToString::to_string) });
-    let (summary, sql) = statements(change, policy, wanted);
+    let (summary, sql) = statements(change, policy, wanted, catalog);
     let locks_table = matches!(
         change,
         Change::RowSecurity { .. }
@@ -284,7 +297,7 @@ fn reconsidered(mut step: Step, settled: &State) -> Step {
 }
 
 /// A change in words and in SQL.
-fn statements(change: &Change, policy: &str, wanted: &State) -> (String, Vec<String>) {
+fn statements(change: &Change, policy: &str, wanted: &State, catalog: &State) -> (String, Vec<String>) {
     let object = |table, name: &str, settled| wanted.policy(table, name).unwrap_or(settled);
     match change {
         Change::CreateRole { role } => (
@@ -353,11 +366,13 @@ fn statements(change: &Change, policy: &str, wanted: &State) -> (String, Vec<Str
         ),
         Change::CreateSchema { schema } => (
             format!("create schema {schema} for the views of that role"),
-            vec![format!("CREATE SCHEMA {}", sql::ident(schema))],
+            once(format!("CREATE SCHEMA {}", sql::ident(schema)))
+                .chain(unborn(&format!("SCHEMA {}", sql::ident(schema)), catalog))
+                .collect(),
         ),
         Change::CreateView { name, view } => {
             let definition = wanted.views.get(name).map_or(&view.definition, |v| &v.definition);
-            (format!("create view {name} with masked columns"), create_view(name, view, definition))
+            (format!("create view {name} with masked columns"), create_view(name, view, definition, catalog))
         }
         Change::DropView { name, .. } => {
             (format!("drop view {name}"), vec![format!("DROP VIEW {}", sql::table(name))])
@@ -386,9 +401,10 @@ fn statements(change: &Change, policy: &str, wanted: &State) -> (String, Vec<Str
 
 /// Creates a view and hands it to its owner, of which the applying role is a member for just that long. The grants come
 /// first, while it is still ours to grant.
-fn create_view(name: &QualifiedName, view: &ViewObject, definition: &str) -> Vec<String> {
+fn create_view(name: &QualifiedName, view: &ViewObject, definition: &str, catalog: &State) -> Vec<String> {
     let (on, schema, owner) = (sql::table(name), sql::ident(&name.schema), sql::ident(&view.owner));
     let mut statements = vec![format!("CREATE VIEW {on} AS {definition}")];
+    statements.extend(unborn(&on, catalog));
     let grants: Vec<Grant> = view.grants.iter().cloned().collect();
     statements.push(sql::grant(name, &grants));
     statements.extend([
@@ -399,6 +415,12 @@ fn create_view(name: &QualifiedName, view: &ViewObject, definition: &str) -> Vec
         format!("REVOKE {owner} FROM CURRENT_USER"),
     ]);
     statements
+}
+
+/// Takes away what default privileges gave on an object that was just created.
+fn unborn(object: &str, catalog: &State) -> Option<String> {
+    let roles: Vec<String> = catalog.born_with.iter().map(|role| sql::role(role)).collect();
+    (!roles.is_empty()).then(|| format!("REVOKE ALL ON {object} FROM {}", roles.join(", ")))
 }
 
 fn add_check(table: &QualifiedName, name: &str, check: &str) -> String {

@@ -102,8 +102,10 @@ pub(crate) fn grant(on: &QualifiedName, grants: &[Grant]) -> String {
     format!("GRANT {}", privileges(on, grants, "TO"))
 }
 
+/// What could be passed on is taken from those as well to whom it was.
 pub(crate) fn revoke(on: &QualifiedName, grants: &[Grant]) -> String {
-    format!("REVOKE {}", privileges(on, grants, "FROM"))
+    let cascade = if grants.iter().any(|g| g.grantable) { " CASCADE" } else { "" };
+    format!("REVOKE {}{cascade}", privileges(on, grants, "FROM"))
 }
 
 /// `SELECT ("a", "b") ON … TO "r"`: grants that differ only in their column.

@@ -1,7 +1,8 @@
 //! One meaning: decisions in process, filters, and row-level security agree on a live server.
 //!
 //! Policies, sessions and rows are generated, with NULLs, empty arrays, every type, reversed operands, nested negation,
-//! foreign keys in both directions, columns, masks and a persona. PostgreSQL is the oracle. `ZK_TRIPLES` asks for more (policy, session, row) triples.
+//! foreign keys in both directions, columns, masks and a persona, over one schema. PostgreSQL is the oracle. `ZK_TRIPLES` asks for
+//! more (policy, session, row) triples.
 #![cfg(feature = "postgres")]
 #![allow(
     clippy::unwrap_used,
@@ -37,7 +38,9 @@ use zk_policy::{
 };
 
 /// Rows of each table.
-const ROWS: usize = 16;
+const ROWS: usize = 24;
+/// Sessions for each policy.
+const SESSIONS: usize = 9;
 /// The tables, each after those that it refers to.
 const TABLES: [&str; 3] = ["parent", "tag", "child"];
 
@@ -143,9 +146,7 @@ fn insert(table: &str, row: &Data, hidden: &BTreeSet<String>) -> String {
     let mut values = vec![row.id.to_string(), row.tenant.to_string()];
     for (ty, value) in row.values.iter().enumerate().filter(|(ty, _)| !hidden.contains(&format!("c{ty}"))) {
         columns.push(format!("c{ty}"));
-        values.push(value.map_or("NULL".to_owned(), |v| {
-            format!("'{}'::{}", TYPES[ty].1[v].replace('\'', "''"), TYPES[ty].0)
-        }));
+        values.push(sql_value(ty, *value));
     }
     if table != "parent" {
         columns.push("parent_id".to_owned());
@@ -284,11 +285,12 @@ fn denied() -> Result<Shown, String> {
 
 #[tokio::test]
 async fn four_readers() {
-    let triples: usize = std::env::var("ZK_TRIPLES").ok().and_then(|n| n.parse().ok()).unwrap_or(12_000);
+    let triples: usize = std::env::var("ZK_TRIPLES").ok().and_then(|n| n.parse().ok()).unwrap_or(10_000);
     let mut readers = Readers::create().await;
     let mut runner =
         TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &seed()));
     let (mut done, mut seen, mut masked, mut policies) = (0, 0, 0, 0);
+    let mut updates = Updates::default();
     while done < triples {
         let rules = generator::policy().new_tree(&mut runner).unwrap().current();
         let policy = readers.apply(&rules).await;
@@ -299,7 +301,7 @@ async fn four_readers() {
             world.insert(table, rows().new_tree(&mut runner).unwrap().current());
         }
         readers.fill(&world).await;
-        for round in 0..6 {
+        for round in 0..SESSIONS {
             let mut session = Session::new(&policy, ["r", "s", "z"][round % 3]).unwrap();
             for (name, value) in claims().new_tree(&mut runner).unwrap().current() {
                 session = session.claim(&name, value).unwrap();
@@ -311,16 +313,22 @@ async fn four_readers() {
                 for command in Command::ALL {
                     let filtered = readers.filtered(&case, command).await;
                     assert_eq!(filtered, case.admitted(command), "filter {command:?}\n{}", case.told);
-                    done += case.data().len();
                 }
+                done += case.data().len();
                 seen += case.admitted(Command::Select).len();
                 masked += check_columns(&mut readers, &case).await;
                 check_writes(&mut readers, &case).await;
+                updates.add(check_updates(&mut readers, &case).await);
             }
         }
     }
-    println!("{done} triples over {policies} policies; {seen} rows seen, {masked} values masked");
+    println!(
+        "{done} (policy, session, row) triples, each with every command, over {policies} policies; {seen} rows seen, {masked} \
+         values masked, {updates:?}"
+    );
     assert!(seen > 0 && masked > 0, "some rows must be seen, and some values masked, or nothing was tested");
+    let Updates { written, refused, unreached } = updates;
+    assert!(written > 0 && refused > 0 && unreached > 0, "an update must come out in each way");
 }
 
 /// Rows and columns that are read: which, and with which values, masks included. Returns how many values were masked.
@@ -375,8 +383,7 @@ async fn check_writes(readers: &mut Readers, case: &Case<'_>) {
         }
         Ok(ids(case.admitted(command).intersection(&case.admitted(Command::Select)).copied().collect()))
     };
-    // An update that changes nothing: the row stays what it was, so the check after it holds as before. Foreign keys are
-    // deferred, so that a parent can go for a moment.
+    // An update that changes nothing: which rows it reaches. Foreign keys are deferred, so that a parent can go for a moment.
     let mut asked = vec![
         (format!("DELETE FROM public.{table} WHERE id >= 0 RETURNING id"), both(Command::Delete)),
         (format!("UPDATE public.{table} SET t = t WHERE id >= 0 RETURNING id"), both(Command::Update)),
@@ -405,6 +412,80 @@ async fn check_writes(readers: &mut Readers, case: &Case<'_>) {
         asked.push((insert(table, &fresh, &hidden), expected));
     }
     check_answers(readers, case, asked).await;
+}
+
+/// How often an update put one row over another, was refused for what the row became, and did not reach it.
+#[derive(Debug, Default)]
+struct Updates {
+    written: usize,
+    refused: usize,
+    unreached: usize,
+}
+
+impl Updates {
+    fn add(&mut self, Self { written, refused, unreached }: Self) {
+        self.written += written;
+        self.refused += refused;
+        self.unreached += unreached;
+    }
+}
+
+/// UPDATE writes one row over another, in the columns that it may: the old row has to be admitted for reading and updating,
+/// or it is not there; the new one as well, or the statement fails.
+async fn check_updates(readers: &mut Readers, case: &Case<'_>) -> Updates {
+    let Case { table, world, .. } = case;
+    let mut updates = Updates::default();
+    let updatable = case.columns(Command::Update);
+    if updatable.is_empty() || !case.may(Command::Select) {
+        return updates;
+    }
+    let both = |row: &Data| case.admits(Command::Update, row) && case.admits(Command::Select, row);
+    let (reached, others): (Vec<&Data>, Vec<&Data>) = case.data().iter().partition(|row| both(row));
+    let mut asked = Vec::new();
+    for (number, old) in reached.iter().take(4).chain(others.iter().take(1)).enumerate() {
+        let from = &world["child"][(number * 5 + 3) % ROWS];
+        let mut new = (*old).clone();
+        let mut sets = Vec::new();
+        for column in &updatable {
+            let value = match column.as_str() {
+                "t" => {
+                    new.tenant = if number % 4 == 3 { 3 - old.tenant } else { old.tenant };
+                    new.tenant.to_string()
+                }
+                "parent_id" => {
+                    new.parent = from.parent;
+                    from.parent.map_or("NULL".to_owned(), |p| p.to_string())
+                }
+                column => {
+                    let Some(ty) = column.strip_prefix('c').and_then(|ty| ty.parse::<usize>().ok()) else {
+                        continue;
+                    };
+                    new.values[ty] = from.values[ty];
+                    sql_value(ty, from.values[ty])
+                }
+            };
+            sets.push(format!("{column} = {value}"));
+        }
+        let expected = if !both(old) {
+            updates.unreached += 1;
+            Ok(Shown::new())
+        } else if both(&new) {
+            updates.written += 1;
+            Ok(ids(BTreeSet::from([old.id])))
+        } else {
+            updates.refused += 1;
+            denied()
+        };
+        let sets = sets.join(", ");
+        asked
+            .push((format!("UPDATE public.{table} SET {sets} WHERE id = {} RETURNING id", old.id), expected));
+    }
+    check_answers(readers, case, asked).await;
+    updates
+}
+
+fn sql_value(ty: usize, value: Option<usize>) -> String {
+    value.map_or("NULL".to_owned(), |v| format!("'{}'::{}", TYPES[ty].1[v].replace('\'', "''"), TYPES[ty].0))
 }
 
 async fn check_answers(readers: &mut Readers, case: &Case<'_>, asked: Vec<(String, Result<Shown, String>)>) {

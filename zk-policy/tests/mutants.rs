@@ -66,7 +66,7 @@ fn mutants(statement: &str, tables: &dyn Fn(&str) -> Vec<String>) -> Vec<Mutant>
         }
         ["ALTER", "TABLE", ..] if statement.contains(" ADD CONSTRAINT ") => of_check(statement),
         ["CREATE", "ROLE", ..] => of_role(statement),
-        ["COMMENT", "ON", "ROLE", ..] => Vec::new(), // without its mark, a plan refuses to touch the role: seen in `live.rs`
+        ["COMMENT", "ON", "ROLE", ..] => Vec::new(), // without its mark, a plan refuses to touch the role: seen in `live`
         ["CREATE", "SCHEMA", ..] => Vec::new(), // nothing can be made in it without: seen in the mutants of its view
         ["GRANT", "USAGE", "ON", "SCHEMA", ..] => {
             vec![

@@ -3,11 +3,40 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Own, TableChecker};
-use crate::diagnostic::{Code, Diagnostic};
-use crate::document::{Command, MaskKind, MaskRule, Scalar, Term};
+use crate::diagnostic::{Code, Diagnostic, Diagnostics};
+use crate::document::{Command, Document, MaskKind, MaskRule, Scalar, Term};
+use crate::ir::TablePolicy;
 use crate::mask::{Kind, Mask};
-use crate::schema::ColumnType;
+use crate::schema::{ColumnType, QualifiedName};
 use crate::sql;
+
+/// A role sees all its masked tables through views in one schema, where there is one table of a name: another that it reads
+/// would lose its own view, or be taken for the masked one.
+pub(super) fn check_names(
+    document: &Document,
+    tables: &BTreeMap<QualifiedName, TablePolicy>,
+    diagnostics: &mut Diagnostics,
+) {
+    let mut named: BTreeMap<&str, Vec<(&QualifiedName, &TablePolicy)>> = BTreeMap::new();
+    for (name, table) in tables {
+        named.entry(&name.table).or_default().push((name, table));
+    }
+    for block in &document.tables {
+        let name = &QualifiedName::new(block.name.schema.as_str(), block.name.table.as_str());
+        let twins = named.get(name.table.as_str()).map_or(&[][..], Vec::as_slice);
+        let masks = twins.iter().filter(|(twin, _)| *twin == name).flat_map(|(_, table)| table.masks.keys());
+        for role in masks.map(|(role, _)| role).collect::<BTreeSet<_>>() {
+            let read = |t: &TablePolicy| t.rights.contains_key(&(role.clone(), Command::Select));
+            let Some((other, _)) = twins.iter().find(|(twin, table)| *twin != name && read(table)) else {
+                continue;
+            };
+            let message =
+                format!("`{role}` would see `{name}` masked, under the name that `{other}` has as well");
+            let diagnostic = Diagnostic::new(Code::ViewName, block.name.table.span(), message);
+            diagnostics.push(diagnostic.help("let two roles read the two tables, or rename one of them"));
+        }
+    }
+}
 
 impl<'a> TableChecker<'a> {
     /// What every role sees in place of a column, inclusion worked out: a column is masked for a role when every rule

@@ -4,10 +4,11 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use tokio_postgres::{Client, SimpleQueryMessage, Transaction};
+use tokio_postgres::{Client, IsolationLevel, SimpleQueryMessage, Transaction};
 
 use super::{Error, ErrorKind, check_version, read};
-use crate::plan::{Accepted, Plan, Step};
+use crate::catalog::State;
+use crate::plan::{Accepted, LOCK_TIMEOUT, Plan, Step};
 use crate::sql;
 
 /// How many steps an error names.
@@ -21,15 +22,19 @@ const TOGETHER: usize = 100;
 #[non_exhaustive]
 pub struct ApplyConfig {
     /// How long one attempt waits for a table that others have locked. While it waits, queries on that table queue
-    /// up behind it, so keep it short. Default: 2 seconds.
+    /// up behind it, so keep it short. Default: half a second, less than the server's `deadlock_timeout`: where an
+    /// application takes the same locks in another order, the apply gives up first and not the application.
     pub lock_timeout: Duration,
+    /// How long it stands back after the first attempt; twice as long after the second, and so on. Default: 200
+    /// milliseconds.
+    pub pause: Duration,
     /// How many attempts are made before giving up. Default: 5.
     pub attempts: u32,
 }
 
 impl Default for ApplyConfig {
     fn default() -> Self {
-        Self { lock_timeout: Duration::from_secs(2), attempts: 5 }
+        Self { lock_timeout: LOCK_TIMEOUT, pause: Duration::from_millis(200), attempts: 5 }
     }
 }
 
@@ -55,14 +60,29 @@ pub async fn apply(client: &mut Client, accepted: Accepted, config: &ApplyConfig
     let mut attempt = 1;
     loop {
         match attempt_apply(client, &plan, config).await {
-            Err(error) if error.kind() == ErrorKind::Locked && attempt < config.attempts => attempt += 1,
+            Err(error) if error.kind() == ErrorKind::Locked && attempt < config.attempts => {
+                stand_back(client, config.pause.saturating_mul(attempt)).await?;
+                attempt += 1;
+            }
             result => return result,
         }
     }
 }
 
+/// Lets those through that wait for the same tables. The server's clock does, so that no runtime is asked for a timer.
+async fn stand_back(client: &Client, pause: Duration) -> Result<(), Error> {
+    client.query("SELECT pg_catalog.pg_sleep($1)", &[&pause.as_secs_f64()]).await?;
+    Ok(())
+}
+
 async fn attempt_apply(client: &mut Client, plan: &Plan, config: &ApplyConfig) -> Result<Applied, Error> {
-    let transaction = client.transaction().await?;
+    // SECURITY: what the lock waited for must be seen after it, whatever the default isolation: each statement reads anew.
+    let transaction = client
+        .build_transaction()
+        .isolation_level(IsolationLevel::ReadCommitted)
+        .read_only(false)
+        .start()
+        .await?;
     read::pin_search_path(&transaction).await?;
     let timeout = format!("{}ms", config.lock_timeout.as_millis().max(1));
     transaction.query("SELECT set_config('lock_timeout', $1, true)", &[&timeout]).await?;
@@ -72,6 +92,7 @@ async fn attempt_apply(client: &mut Client, plan: &Plan, config: &ApplyConfig) -
         let message = "the database changed since the plan was made; plan again and review what is different";
         return Err(Error::new(ErrorKind::Changed, message));
     }
+    refuse_dependents(&transaction, plan, &before).await?;
     carry_out(&transaction, plan).await?;
     let after = read::catalog(&transaction, &plan.policy, &plan.desired).await?;
     let mut left = Plan::new(&plan.policy, &plan.desired, plan.desired.clone(), &after);
@@ -89,6 +110,45 @@ async fn attempt_apply(client: &mut Client, plan: &Plan, config: &ApplyConfig) -
     }
     transaction.commit().await?;
     Ok(Applied { steps: plan.steps.len() })
+}
+
+/// Refuses to drop a view that something else is built on, before anything is changed: it would go with it, or keep it.
+async fn refuse_dependents(transaction: &Transaction<'_>, plan: &Plan, before: &State) -> Result<(), Error> {
+    let (schemas, views): (Vec<&str>, Vec<&str>) = before
+        .views
+        .iter()
+        .filter(|(name, view)| plan.desired.views.get(*name) != Some(*view))
+        .map(|(name, _)| (name.schema.as_str(), name.table.as_str()))
+        .unzip();
+    let rows = transaction
+        .query(
+            "WITH gone AS (
+               SELECT c.oid, c.reltype FROM unnest($1::text[], $2::text[]) AS wanted (schema, name)
+               JOIN pg_namespace n ON n.nspname = wanted.schema
+               JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name)
+             SELECT DISTINCT format('%s is built on view %s',
+                      CASE WHEN r.oid IS NULL THEN pg_describe_object(d.classid, d.objid, d.objsubid)
+                           ELSE pg_describe_object('pg_class'::regclass, r.ev_class, 0) END, g.oid::regclass)
+             FROM gone g JOIN pg_depend d ON d.deptype = 'n'
+               AND (d.refclassid = 'pg_class'::regclass AND d.refobjid = g.oid
+                    OR d.refclassid = 'pg_type'::regclass AND d.refobjid IN (g.reltype,
+                         (SELECT t.typarray FROM pg_type t WHERE t.oid = g.reltype)))
+             LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+             WHERE r.ev_class IS DISTINCT FROM g.oid
+               AND (r.ev_class IS NULL OR r.ev_class NOT IN (SELECT oid FROM gone)) ORDER BY 1",
+            &[&schemas, &views],
+        )
+        .await?;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let found: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    let message = format!(
+        "a view with masked columns has to be made anew, and nothing was changed: {}; drop what is built on it, and make \
+         it again when the plan is applied",
+        found.join("; ")
+    );
+    Err(Error::new(ErrorKind::DependedOn, message))
 }
 
 /// Sends many statements together: over a network, a plan of thousands would else wait for each.

@@ -38,10 +38,12 @@ pub enum ErrorKind {
     ForeignRole,
     /// The session is on a connection that acts as another role.
     WrongRole,
-    /// A table stayed locked by others for longer than allowed.
+    /// A table stayed locked by others for longer than allowed, or they waited for each other.
     Locked,
     /// The database is not as it was when the plan was made: plan again.
     Changed,
+    /// Something is built on a view that the plan has to make anew.
+    DependedOn,
     /// The result was not what the policy wants, and was rolled back.
     Unverified,
     /// The connection failed.
@@ -103,7 +105,7 @@ impl From<tokio_postgres::Error> for Error {
                 ErrorKind::Denied,
                 "the connected role may not do this; connect as the owner of the tables, with CREATEROLE",
             ),
-            Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+            Some(&SqlState::LOCK_NOT_AVAILABLE | &SqlState::T_R_DEADLOCK_DETECTED) => {
                 (ErrorKind::Locked, "a table stayed locked; try again when long transactions have ended")
             }
             Some(&SqlState::CHECK_VIOLATION) => (

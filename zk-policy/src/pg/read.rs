@@ -1,12 +1,13 @@
 //! The catalog of a live database as data, and a policy's own objects in the server's spelling.
 
 mod attach;
+mod defaults;
 mod exposed;
 mod settle;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tokio_postgres::{Client, Row, Transaction};
+use tokio_postgres::{Client, IsolationLevel, Row, Transaction};
 
 pub(super) use self::attach::attach;
 pub(super) use self::settle::settle;
@@ -24,7 +25,13 @@ use crate::schema::{Column, ColumnType, ForeignKey, QualifiedName, Schema, Table
 /// [`ErrorKind::Unavailable`](super::ErrorKind::Unavailable) and
 /// [`ErrorKind::Database`](super::ErrorKind::Database).
 pub async fn read_schema(client: &mut Client) -> Result<Schema, Error> {
-    let transaction = client.build_transaction().read_only(true).start().await?;
+    let transaction = client
+        .build_transaction()
+        .isolation_level(IsolationLevel::RepeatableRead)
+        .read_only(true)
+        .deferrable(false)
+        .start()
+        .await?;
     pin_search_path(&transaction).await?;
     let schema = schema(&transaction).await?;
     transaction.commit().await?;
@@ -172,6 +179,8 @@ pub(super) async fn catalog(
     usage(transaction, &mut state).await?;
     views(transaction, wanted, &mut state).await?;
     state.exposed = exposed::exposed(transaction, &state).await?;
+    state.exposed.extend(defaults::opening(transaction, wanted, &state).await?);
+    state.born_with = defaults::born_with(transaction, wanted).await?;
     Ok(state)
 }
 
@@ -311,7 +320,8 @@ async fn checks(transaction: &Transaction<'_>, state: &mut State) -> Result<(), 
     let rows = transaction
         .query(
             "SELECT n.nspname::text, c.relname::text, k.conname::text,
-                    pg_get_expr(k.conbin, k.conrelid) || CASE WHEN k.convalidated THEN '' ELSE ' NOT VALID' END
+                    pg_get_expr(k.conbin, k.conrelid) || CASE WHEN k.convalidated THEN '' ELSE ' NOT VALID' END,
+                    ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum = ANY (k.conkey))
              FROM unnest($1::text[], $2::text[]) AS wanted (schema, name)
              JOIN pg_namespace n ON n.nspname = wanted.schema
              JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name
@@ -320,7 +330,9 @@ async fn checks(transaction: &Transaction<'_>, state: &mut State) -> Result<(), 
         )
         .await?;
     for row in &rows {
-        state.tables.entry(name(row)?).or_default().checks.insert(row.try_get(2)?, row.try_get(3)?);
+        let table = state.tables.entry(name(row)?).or_default();
+        table.checks.insert(row.try_get(2)?, row.try_get(3)?);
+        table.columns.extend(row.try_get::<_, Vec<String>>(4)?);
     }
     Ok(())
 }

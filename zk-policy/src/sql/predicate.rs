@@ -66,6 +66,10 @@ pub(crate) fn none(conditions: &[Predicate], source: &mut impl Source) -> String
     Writer { source, positive: true }.chain(&negated, " AND ")
 }
 
+/// What the other table is called in a sub-select. Without a name of its own, the server makes one up where the table that
+/// a policy is on has the same name in another schema, and so spells one condition in two ways.
+const ASKED: &str = "zk_asked";
+
 struct Writer<'a, S> {
     source: &'a mut S,
     /// Whether NULL and false come to the same here, because nothing above negates.
@@ -134,7 +138,7 @@ impl<S: Source> Writer<'_, S> {
         } else {
             format!(" WHERE {}", conditions.join(" AND "))
         };
-        let found = format!("SELECT {} FROM {}{filter}", inner.join(", "), table(&step.table));
+        let found = format!("SELECT {} FROM {} AS {ASKED}{filter}", inner.join(", "), table(&step.table));
         let test = match outer.as_slice() {
             [one] => format!("({one} = ANY (ARRAY({found})))"),
             many => format!("(({}) IN ({found}))", many.join(", ")),

@@ -20,3 +20,8 @@ CREATE TABLE comments (
 CREATE SCHEMA "My Schema";
 CREATE TABLE "My Schema"."Ta""ble" (
   id int8 PRIMARY KEY, "Tenant" int8 NOT NULL, "when" timestamptz, "is" text, "null" text, flag bool);
+-- A table of the same name in another schema.
+CREATE SCHEMA archive;
+CREATE TABLE archive.invoices (
+  id uuid PRIMARY KEY, tenant_id uuid NOT NULL, invoice_id uuid REFERENCES public.invoices DEFERRABLE INITIALLY DEFERRED,
+  reason text);

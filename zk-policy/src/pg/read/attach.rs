@@ -7,12 +7,15 @@ use tokio_postgres::Transaction;
 use super::{Error, name, name_arrays};
 use crate::catalog::{Grant, Privilege, State, TableObject};
 use crate::schema::QualifiedName;
+use crate::sql;
 
 /// Adds to what a policy wants that which only the database knows of:
 ///
 /// - the tables below its own, partitions and children, are closed: row-level security without any policy shows nothing
 ///   to whoever asks them directly, and those who ask the table above never meet it;
-/// - whoever may insert into a table may draw from the sequences of its defaults.
+/// - whoever may insert into a table may draw from the sequences of its defaults;
+/// - a floor that names its roles, because a persona passes it, is laid under the roles of the policies that stand alongside
+///   as well.
 pub(in super::super) async fn attach(
     transaction: &Transaction<'_>,
     mut wanted: State,
@@ -22,6 +25,13 @@ pub(in super::super) async fn attach(
         wanted.tables.entry(below).or_insert(closed);
     }
     sequences(transaction, &mut wanted).await?;
+    let others = super::others(transaction, &wanted).await?;
+    let policies = wanted.tables.values_mut().flat_map(|table| table.policies.values_mut());
+    for floor in policies.filter(|policy| !policy.permissive && policy.command.is_none()) {
+        if !floor.roles.contains(sql::PUBLIC) {
+            floor.roles.extend(others.iter().cloned());
+        }
+    }
     Ok(wanted)
 }
 
