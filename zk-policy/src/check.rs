@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::declared::Declared;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::document::{
-    ClaimType, ColumnSet, Command, Document, Effect, Name, Persona, PersonaRight, Table, Tenancy,
+    ClaimType, ColumnSet, Command, Document, Effect, Name, Persona, PersonaRight, Rule, Table, Tenancy,
 };
 use crate::eval::Programs;
 use crate::ir::{Floor, Policy, Predicate, Right, TablePolicy};
@@ -84,6 +84,8 @@ pub fn check(document: &Document, schema: &Schema) -> Result<Policy, Diagnostics
         written.push((table, name.clone(), checker.written));
         tables.insert(name, policy);
     }
+    let masked = tables.values().flat_map(|table| table.masks.keys().map(|(role, _)| role.as_str()));
+    resolve::views(document, masked, &mut diagnostics);
     exists::check_uses(&uses, &tables, &closure, &mut diagnostics);
     masks::check_names(document, &tables, &mut diagnostics);
     for right in document.personas.iter().flat_map(|p| &p.rights) {
@@ -290,6 +292,7 @@ impl<'a> TableChecker<'a> {
         for rule in &self.table.rules {
             let known = self.role(&rule.role);
             if rule.effect == Effect::Allow {
+                self.refuse_persona(rule);
                 own.allowed.extend(rule.commands.iter().map(|c| (rule.role.as_str().to_owned(), *c)));
             }
             let predicate = match &rule.condition {
@@ -351,6 +354,16 @@ impl<'a> TableChecker<'a> {
             }
         }
         own
+    }
+
+    /// SECURITY: a persona passes the tenants' floor, so that all it may do must say `across tenants` where it stands.
+    fn refuse_persona(&mut self, rule: &Rule) {
+        let role = &rule.role;
+        if self.document.personas.iter().any(|persona| persona.name == *role) {
+            let message = format!("`{role}` is a persona, which passes the tenants' floor");
+            let help = format!("write it in `persona {role} {{ … }}`, where it says `across tenants`");
+            self.diagnostics.push(Diagnostic::new(Code::Conflict, role.span(), message).help(help));
+        }
     }
 
     fn column_rule(&mut self, role: &Name, command: Command, set: BTreeSet<String>, own: &mut Own) {

@@ -248,6 +248,7 @@ pub struct Claim {
 /// The type of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
 #[expect(clippy::exhaustive_enums, reason = "every pass must treat every type")]
 pub enum ClaimType {
     /// One value.
@@ -335,7 +336,7 @@ pub struct Table {
 /// How a table belongs to tenants.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
 #[expect(clippy::exhaustive_enums, reason = "every pass must treat every case")]
 pub enum Tenancy {
     /// Rows belong to the tenant in `column`, and a session sees only those that equal `claim`.
@@ -442,7 +443,7 @@ pub struct MaskRule {
 /// What is seen in place of a value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
 #[expect(clippy::exhaustive_enums, reason = "every pass must treat every case")]
 pub enum MaskKind {
     /// NULL.

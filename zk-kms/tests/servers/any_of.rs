@@ -8,7 +8,7 @@ use zk_kms::{
     testing::{Gap, Harness},
 };
 
-use crate::{admin::number, vault::OpenBao};
+use crate::{admin::name, vault::OpenBao};
 
 /// OpenBao is asked first, so what an administrator does there decides.
 #[derive(Debug)]
@@ -42,8 +42,8 @@ impl Harness for Both {
 
     async fn key(&self) -> Result<Arc<dyn Kms>, Error> {
         let member = self.0.key().await?;
-        let name = member.uri().name().rsplit('/').next().unwrap().to_owned();
-        Self::together(&name, member)
+        let called = member.uri().name().rsplit('/').next().unwrap().to_owned();
+        Self::together(&called, member)
     }
 
     async fn rotate(&self, kms: &dyn Kms) -> Result<(), Error> {
@@ -59,15 +59,15 @@ impl Harness for Both {
     }
 
     async fn missing(&self) -> Result<Arc<dyn Kms>, Error> {
-        Self::together(&format!("missing{}", number()), self.0.missing().await?)
+        Self::together(&name(), self.0.missing().await?)
     }
 
     async fn refused(&self) -> Result<Arc<dyn Kms>, Error> {
-        Self::together(&format!("refused{}", number()), self.0.refused().await?)
+        Self::together(&name(), self.0.refused().await?)
     }
 
     async fn stalled(&self) -> Result<Arc<dyn Kms>, Error> {
-        Self::together(&format!("stalled{}", number()), self.0.stalled().await?)
+        Self::together(&name(), self.0.stalled().await?)
     }
 
     async fn sleep(&self, time: Duration) {

@@ -44,15 +44,6 @@ pub(super) fn roles(
             diagnostics.push(unknown("role", included, own.iter().copied(), diagnostics));
         }
     }
-    for masked in document.tables.iter().flat_map(|t| &t.masks) {
-        let view = format!("{}_view", masked.role);
-        check_length(&masked.role, &view_role(document.name.as_str(), masked.role.as_str()), diagnostics);
-        if taken.contains(view.as_str()) {
-            let message = format!("`{view}` is the name of the role behind the masks for `{}`", masked.role);
-            let diagnostic = Diagnostic::new(Code::DuplicateName, masked.role.span(), message);
-            diagnostics.push(diagnostic.help(format!("call the role `{view}` something else")));
-        }
-    }
     let inclusion = Inclusion::new(document);
     for role in &document.roles {
         let name = role.name.as_str();
@@ -64,6 +55,26 @@ pub(super) fn roles(
     }
     let included = |name: &Name| inclusion.of(name.as_str()).into_iter().map(str::to_owned).collect();
     names().map(|name| (name.as_str().to_owned(), included(name))).collect()
+}
+
+/// The roles behind masks: each role that sees one has such a role, also where the mask comes from a role that it includes.
+pub(super) fn views<'a>(
+    document: &Document,
+    masked: impl IntoIterator<Item = &'a str>,
+    diagnostics: &mut Diagnostics,
+) {
+    let names = || document.roles.iter().map(|r| &r.name).chain(document.personas.iter().map(|p| &p.name));
+    let declared: BTreeMap<&str, &Name> = names().map(|name| (name.as_str(), name)).collect();
+    for role in masked.into_iter().collect::<BTreeSet<_>>() {
+        let Some(name) = declared.get(role) else { continue };
+        check_length(name, &view_role(document.name.as_str(), role), diagnostics);
+        let view = format!("{role}_view");
+        if let Some(taken) = declared.get(view.as_str()) {
+            let message = format!("`{view}` is the name of the role behind the masks for `{role}`");
+            let diagnostic = Diagnostic::new(Code::DuplicateName, taken.span(), message);
+            diagnostics.push(diagnostic.help(format!("call the role `{view}` something else")));
+        }
+    }
 }
 
 /// The declared claims by name.

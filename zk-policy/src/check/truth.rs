@@ -9,6 +9,8 @@ use crate::value::{Datum, compare};
 
 /// How many parts of a chain are compared with each other.
 const MAX_PAIRED: usize = 64;
+/// How many steps it may take to find out whether one condition follows from another.
+const MAX_STEPS: usize = 10_000;
 
 /// A set of truth values; those that a condition cannot have are certainly not in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,17 +106,32 @@ pub(super) fn possible(p: &Predicate, shape: &TableShape, schema: &Schema) -> Tr
     }
 }
 
-/// Whether every row for which `p` is true, or not false, is also one for which `q` is.
+/// Whether every row for which `p` is true, or not false, is also one for which `q` is. Looked for in a bounded number of
+/// steps, after which the answer is no: a warning may then be missing, or be one too many.
 pub(super) fn implies(p: &Predicate, q: &Predicate) -> bool {
-    if p == q || *q == Predicate::Always {
-        return true;
-    }
-    match (p, q) {
-        (_, Predicate::And(parts)) => parts.iter().all(|part| implies(p, part)),
-        (Predicate::Or(parts), _) => parts.iter().all(|part| implies(part, q)),
-        (_, Predicate::Or(parts)) if parts.iter().any(|part| implies(p, part)) => true,
-        (Predicate::And(parts), _) => parts.iter().any(|part| implies(part, q)),
-        _ => false,
+    Implication { steps: MAX_STEPS }.holds(p, q)
+}
+
+/// A search whose branches would double with each level of nesting.
+struct Implication {
+    /// How many steps are left.
+    steps: usize,
+}
+
+impl Implication {
+    fn holds(&mut self, p: &Predicate, q: &Predicate) -> bool {
+        let Some(steps) = self.steps.checked_sub(1) else { return false };
+        self.steps = steps;
+        if p == q || *q == Predicate::Always {
+            return true;
+        }
+        match (p, q) {
+            (_, Predicate::And(parts)) => parts.iter().all(|part| self.holds(p, part)),
+            (Predicate::Or(parts), _) => parts.iter().all(|part| self.holds(part, q)),
+            (_, Predicate::Or(parts)) if parts.iter().any(|part| self.holds(p, part)) => true,
+            (Predicate::And(parts), _) => parts.iter().any(|part| self.holds(part, q)),
+            _ => false,
+        }
     }
 }
 
@@ -194,14 +211,7 @@ fn bound(p: &Predicate) -> Option<(&Operand, Op, Datum)> {
             Some((left, *op, datum.clone()))
         }
         Predicate::Compare { left: Operand::Value { datum, .. }, op, right, .. } => {
-            let flipped = match op {
-                Op::Lt => Op::Gt,
-                Op::Le => Op::Ge,
-                Op::Gt => Op::Lt,
-                Op::Ge => Op::Le,
-                Op::Eq | Op::Ne => *op,
-            };
-            Some((right, flipped, datum.clone()))
+            Some((right, op.mirrored(), datum.clone()))
         }
         _ => None,
     }
@@ -220,5 +230,33 @@ fn can_both_hold(op: Op, v: &Datum, other: Op, w: &Datum) -> bool {
             holds(v, if (op, other) == (Op::Ge, Op::Le) { Op::Le } else { Op::Lt }, w)
         }
         _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `(a and b) or …` within itself: without a bound, each level doubles the steps.
+    fn nested(depth: usize, name: &str) -> Predicate {
+        let leaf = |name: &str| Predicate::Test(Operand::Column { name: name.to_owned(), place: 0 });
+        (0..depth).fold(leaf(name), |inner, level| {
+            let parts = vec![leaf(&format!("{name}{level}")), inner];
+            if level % 2 == 0 { Predicate::And(parts) } else { Predicate::Or(parts) }
+        })
+    }
+
+    #[test]
+    fn what_follows_is_looked_for_in_a_bounded_number_of_steps() {
+        for depth in [12, 24, 48] {
+            let mut search = Implication { steps: MAX_STEPS };
+            assert!(!search.holds(&nested(depth, "p"), &nested(depth, "q")));
+            assert!(search.holds(&nested(depth, "p"), &nested(depth, "p")) || search.steps == 0);
+        }
+        let wide = |name| Predicate::Or((0..2000).map(|n| nested(2, &format!("{name}{n}"))).collect());
+        let mut search = Implication { steps: MAX_STEPS };
+        assert!(!search.holds(&Predicate::And(vec![wide("p"), wide("q")]), &wide("r")));
+        assert_eq!(search.steps, 0);
+        assert!(implies(&nested(4, "p"), &nested(4, "p")));
     }
 }

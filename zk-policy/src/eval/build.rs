@@ -306,21 +306,10 @@ fn order(branches: &mut [Branch]) {
 fn compare(left: Source, op: Op, right: Source) -> Formula {
     let (left, op, right) = match (&left, &right) {
         (Source::Column(_), _) => (left, op, right),
-        (_, Source::Column(_)) => (right, mirrored(op), left),
+        (_, Source::Column(_)) => (right, op.mirrored(), left),
         _ => (left, op, right),
     };
     Formula::Test(Test::Compare { left, op, right })
-}
-
-/// The operator with its sides exchanged.
-fn mirrored(op: Op) -> Op {
-    match op {
-        Op::Lt => Op::Gt,
-        Op::Le => Op::Ge,
-        Op::Gt => Op::Lt,
-        Op::Ge => Op::Le,
-        Op::Eq | Op::Ne => op,
-    }
 }
 
 /// The operator that is true where this one is false.
