@@ -10,7 +10,7 @@ use super::*;
 
 fn seal(key: &[u8; 32], nonce: &[u8; 24], aad: &[u8], text: &[u8]) -> Vec<u8> {
     let (prefix, suffix) = nonce.split_at(PREFIX);
-    let mut out = Vec::new();
+    let mut out = vec![0; text.len() + TAG];
     let subkey = Xaes::new(key).subkey(prefix.try_into().unwrap()).unwrap();
     subkey.seal(suffix.try_into().unwrap(), aad, text, &mut out).unwrap();
     out

@@ -24,19 +24,19 @@ macro_rules! implementation {
         Implementation {
             name: stringify!($module),
             gcm_seal: |key, nonce, aad, text| {
-                let mut out = Vec::new();
+                let mut out = vec![0; text.len() + TAG];
                 $module::Gcm::new(key)?.seal(nonce, aad, text, &mut out).map(|()| out)
             },
             gcm_open: |key, nonce, aad, sealed| {
-                let mut out = Vec::new();
+                let mut out = vec![0; sealed.len().checked_sub(TAG)?];
                 $module::Gcm::new(key)?.open(nonce, aad, sealed, &mut out).map(|()| out)
             },
             xchacha_seal: |key, nonce, aad, text| {
-                let mut out = Vec::new();
+                let mut out = vec![0; text.len() + TAG];
                 $module::XChaCha::new(key).seal(nonce, aad, text, &mut out).map(|()| out)
             },
             xchacha_open: |key, nonce, aad, sealed| {
-                let mut out = Vec::new();
+                let mut out = vec![0; sealed.len().checked_sub(TAG)?];
                 $module::XChaCha::new(key).open(nonce, aad, sealed, &mut out).map(|()| out)
             },
         }
