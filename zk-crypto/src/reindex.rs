@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use tokio_postgres::{Client, Transaction};
+use tokio_postgres::Client;
 use zeroize::Zeroizing;
 
 use crate::{
     BlindIndex, Context, Encryptor, Error, Indexer, Scope, Sealed, Token,
-    job::{Batch, Job, RowContext, Walk, Work, cannot, column_type, finish, job_methods},
+    job::{Batch, Job, Locked, Page, RowContext, Walk, Work, cannot, finish, job_methods},
     sql,
 };
 
@@ -156,23 +156,6 @@ impl Reindex {
         let parts = (self.parts)(&opened).ok_or_else(|| Error::invalid("a value cannot be indexed"))?;
         indexer.token(&parts.iter().map(|part| part.as_str()).collect::<Vec<_>>())
     }
-
-    async fn lock_rows(
-        &self,
-        transaction: &Transaction<'_>,
-        indexer: &Indexer,
-        key_type: &str,
-        walk: &mut Walk,
-    ) -> Result<Vec<(String, Sealed)>, Error> {
-        let sql = self.tokens(indexer).batch(key_type, walk.after.is_some(), walk.skip_locked);
-        let sql = walk.prepared(transaction, sql).await?;
-        let (version, limit) = (indexer.version().to_be_bytes(), i64::from(self.job.batch_size));
-        let rows = transaction
-            .query(&sql, &[&version.as_slice(), &limit, &walk.skipped, &walk.after])
-            .await
-            .map_err(|e| cannot(&e))?;
-        rows.iter().map(|row| Ok((row.get(0), Sealed::parse(row.get(1))?))).collect()
-    }
 }
 
 impl Work for Reindex {
@@ -185,9 +168,18 @@ impl Work for Reindex {
         // Asked for each time, so that a rotation meanwhile is noticed.
         let indexer = self.index.indexer(encryptor, &self.scope).await?;
         let tokens = self.tokens(&indexer);
-        let transaction = self.job.begin(client).await?;
-        let key_type = column_type(&transaction, tokens.table(), &self.key_column).await?;
-        let rows = self.lock_rows(&transaction, &indexer, &key_type, walk).await?;
+        let version = indexer.version().to_be_bytes();
+        let page = Page {
+            table: tokens.table(),
+            key_column: &self.key_column,
+            sql: &|key_type, walk| tokens.batch(key_type, walk.after.is_some(), walk.skip_locked),
+            first: &version.as_slice(),
+        };
+        let Locked { transaction, key_type, rows } = self.job.lock_rows(client, walk, &page).await?;
+        let rows: Vec<(String, Sealed)> = rows
+            .iter()
+            .map(|row| Ok((row.get(0), Sealed::parse(row.get(1))?)))
+            .collect::<Result<_, Error>>()?;
         let Some((last, _)) = rows.last() else { return Ok(Batch::default()) };
         let (mut keys, mut old, mut new) = (Vec::new(), Vec::new(), Vec::new());
         for (key, sealed) in &rows {
