@@ -83,7 +83,7 @@ fn main() {
         }
         let mut hashed_once = Vec::new();
         once_issue.push(rate(EACH, |_| {
-            let issued = runtime.block_on(ours.once.issue(&mut ours.client, &ours.service));
+            let issued = runtime.block_on(ours.issuer.issue(&mut ours.client, &ours.once));
             hashed_once.push(issued.expect("issued"));
         }));
         hashed_once.iter().for_each(|credential| runtime.block_on(ours.revoke(credential)));
@@ -165,18 +165,12 @@ async fn drop_raw(client: &Client, name: &str) {
 
 // --- Ours -----------------------------------------------------------------------------------------------------------
 
-fn issuer(manifest: &Manifest, iterations: u32) -> Issuer {
-    let mut config = IssuerConfig::default();
-    config.scram_iterations = iterations.try_into().expect("not zero");
-    Issuer::new(manifest, config).expect("an issuer")
-}
-
 struct Ours {
     client: Client,
     issuer: Issuer,
-    /// Hashes each password once, not 4096 times.
-    once: Issuer,
     service: Service,
+    /// The same, whose password is hashed once and not 4096 times.
+    once: Service,
     endpoint: Endpoint,
 }
 
@@ -194,21 +188,25 @@ impl Ours {
         Issuer::install(&mut client).await.expect("installed");
         let text = r#"{"solution": "bench", "services": [{"name": "orders", "roles": ["clerk"]}]}"#;
         let manifest = Manifest::from_json(text).expect("a manifest");
-        let (issuer, once) = (issuer(&manifest, 4096), issuer(&manifest, 1));
+        let issuer = Issuer::new(&manifest, IssuerConfig::default()).expect("an issuer");
+        let service = manifest.services[0].clone();
+        let once = Service { scram_iterations: 1, ..service.clone() };
         let endpoint = Endpoint {
             host: "localhost".to_owned(),
             port: database.port(),
             database: database.name().to_owned(),
             root_certificate: database.cluster().ca_file(),
         };
-        Self { client, issuer, once, service: manifest.services[0].clone(), endpoint }
+        Self { client, issuer, service, once, endpoint }
     }
 
     fn deployment(&self, round: usize, iterations: u32) -> (Manifest, Issuer) {
-        let services = (0..SERVICES).map(|n| Service { name: format!("service{n}"), ..self.service.clone() });
+        let service =
+            |n| Service { name: format!("service{n}"), scram_iterations: iterations, ..self.service.clone() };
+        let services = (0..SERVICES).map(service);
         let manifest =
             Manifest { solution: format!("bench{round}_{iterations}"), services: services.collect() };
-        let issuer = issuer(&manifest, iterations);
+        let issuer = Issuer::new(&manifest, IssuerConfig::default()).expect("an issuer");
         (manifest, issuer)
     }
 

@@ -1,11 +1,16 @@
-//! Any text is a valid manifest or an error. Run: `fuzz/run 60 manifest`.
+//! Any text is a valid manifest or a list of mistakes with their places. Run: `fuzz/run 60 manifest`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use zk_creds::Manifest;
 
-fuzz_target!(|text: &str| {
-    if let Ok(manifest) = Manifest::from_json(text) {
-        assert!(manifest.validate().is_ok());
+fuzz_target!(|text: &str| match Manifest::from_json(text) {
+    Ok(manifest) => assert!(manifest.validate().is_ok()),
+    Err(mistakes) => {
+        assert!(mistakes.iter().count() > 0);
+        for mistake in mistakes.iter() {
+            assert!(mistake.span.clone().is_some_and(|span| text.get(span).is_some()), "{mistake:?}");
+        }
+        drop(mistakes.to_lines("manifest", text));
     }
 });

@@ -7,7 +7,7 @@
 //! | [`Cloud`] | stands for | shows | does not show |
 //! |---|---|---|---|
 //! | [`Google`](Cloud::Google) | `cloudkms` v1, `secretmanager` v1 | associated data, CRC32C both ways, versions, states, RSA, etags, aliases | IAM policies, quotas, HSM |
-//! | [`Azure`](Cloud::Azure) | Key Vault 7.x | the challenge, versions, RSA, disabled objects, soft deletion | role assignments, Managed HSM, delays of deletion |
+//! | [`Azure`](Cloud::Azure) | Key Vault 7.x | the challenge, versions, RSA, disabled objects, soft deletion that takes a while | role assignments, Managed HSM |
 //!
 //! ```
 //! use testkit::fake::{Cloud, Fake, Fault};
@@ -97,6 +97,34 @@ impl Fake {
             Cloud::Google => format!("http://127.0.0.1:{}", self.server.port()),
             Cloud::Azure => format!("https://localhost:{}", self.server.port()),
         }
+    }
+
+    /// The TCP port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.server.port()
+    }
+
+    /// Does what an administrator asks for, past the network, tokens and faults; also while it is stopped.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] with the service's own words when it refuses.
+    pub fn administer(
+        &self,
+        method: &str,
+        path: &str,
+        body: &serde_json::Value,
+    ) -> Result<serde_json::Value, Error> {
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let mut request = Request::new(method, path, query);
+        if !body.is_null() {
+            request.body = body.to_string().into_bytes();
+        }
+        let answer = self.shared.service.answer(&request, self.shared.clock.now());
+        if answer.status < 300 {
+            return Ok(answer.body);
+        }
+        Err(Error::failed(format!("{method} {path}"), answer.body.to_string()))
     }
 
     /// The authority that signed the server's certificate: what a client has to trust.
@@ -219,6 +247,6 @@ impl Clock {
 }
 
 /// A poisoned lock holds what a failing test left; the data is whole, because every change is one assignment.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -34,6 +34,10 @@ mod database;
 pub mod emulator;
 mod error;
 pub mod fake;
+mod gate;
+mod http;
+pub mod json_schema;
+pub mod kms;
 mod supervisor;
 mod template;
 
@@ -42,6 +46,7 @@ pub use binaries::{Binaries, SUPPORTED};
 pub use cluster::{Cluster, ClusterConfig};
 pub use database::Database;
 pub use error::Error;
+pub use gate::{Gate, Passage};
 
 /// Returns a name for a role or a database that no other test uses: `prefix_` and 12 letters and digits.
 ///

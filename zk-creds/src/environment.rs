@@ -10,6 +10,8 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::command::Command;
 use crate::error::{Error, ErrorKind};
+use crate::manifest::Service;
+use crate::secret::{SecretName, Secrets, Stage};
 
 /// What a child keeps of its parent's environment: nothing that could carry a secret or change what code is loaded.
 pub(crate) const INHERITED: [&str; 4] = ["PATH", "HOME", "TZ", "LANG"];
@@ -29,12 +31,7 @@ impl Environment {
     /// # Errors
     /// [`ErrorKind::Invalid`] when the name is not `[A-Z_][A-Z0-9_]*` or the value has a NUL character.
     pub fn set(&mut self, name: &str, value: SecretString) -> Result<(), Error> {
-        let plain = name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_')
-            && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
-        if !plain || INHERITED.contains(&name) {
-            let message = format!("`{}` cannot name a variable: use A-Z, 0-9 and _", name.escape_debug());
-            return Err(Error::new(ErrorKind::Invalid, message));
-        }
+        check_name(name).map_err(|why| Error::new(ErrorKind::Invalid, why))?;
         if value.expose_secret().contains('\0') {
             return Err(Error::new(
                 ErrorKind::Invalid,
@@ -42,6 +39,38 @@ impl Environment {
             ));
         }
         self.values.insert(name.to_owned(), value);
+        Ok(())
+    }
+
+    /// Declares the variables that the manifest wants of a service, with the current values of its secrets.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for a name that is none; what the store says, such as [`ErrorKind::Missing`].
+    ///
+    /// # Examples
+    /// ```
+    /// use std::sync::Arc;
+    /// use secrecy::ExposeSecret;
+    /// use zk_creds::secret::{MemorySecrets, SecretName, Secrets};
+    /// use zk_creds::{Environment, Manifest};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let manifest = Manifest::from_json(r#"{ "solution": "crm", "services": [
+    ///     { "name": "orders", "roles": ["crm_agent"], "secrets": { "PAYMENT_KEY": "payment-api-key" } }
+    /// ] }"#)?;
+    /// let secrets = Secrets::new(Arc::new(MemorySecrets::default()));
+    /// secrets.create(&SecretName::new("payment-api-key")?, &"s3cret".into()).await?;
+    ///
+    /// let mut environment = Environment::default();
+    /// environment.add_secrets(manifest.service("orders")?, &secrets).await?;
+    /// assert_eq!(environment.get("PAYMENT_KEY")?.expose_secret(), "s3cret");
+    /// # Ok(()) }
+    /// ```
+    pub async fn add_secrets(&mut self, service: &Service, secrets: &Secrets) -> Result<(), Error> {
+        for (variable, name) in &service.secrets {
+            let secret = secrets.read(&SecretName::new(name)?, Stage::Current).await?;
+            self.set(variable, secret.value().clone())?;
+        }
         Ok(())
     }
 
@@ -84,6 +113,25 @@ impl Environment {
         let absent: Vec<&str> = names.iter().copied().filter(|name| !values.contains_key(*name)).collect();
         if absent.is_empty() { Ok(Self { values }) } else { Err(missing(&absent)) }
     }
+}
+
+/// Says why a text cannot name a variable that is declared.
+pub(crate) fn check_name(name: &str) -> Result<(), String> {
+    let plain = name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_')
+        && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
+    if plain && !INHERITED.contains(&name) {
+        return Ok(());
+    }
+    let shown: String = name.chars().take(40).flat_map(char::escape_debug).collect();
+    Err(format!("`{shown}` cannot name a variable: use A-Z, 0-9 and _, and none of {}", INHERITED.join(", ")))
+}
+
+/// Whether a variable is one of those that a login arrives in, or that libpq reads.
+pub(crate) fn is_ours(name: &str) -> bool {
+    name == "DATABASE_URL"
+        || name == "CREDENTIALS_DIRECTORY"
+        || name.starts_with("PG")
+        || name.starts_with("ZK_")
 }
 
 fn missing(names: &[&str]) -> Error {

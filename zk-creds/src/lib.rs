@@ -24,7 +24,7 @@
 //! let mut environment = Environment::default();
 //! environment.set("API_KEY", SecretString::from("s3cret"))?;
 //! assert!(!format!("{environment:?}").contains("s3cret"));
-//! # Ok::<(), zk_creds::Error>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # Features
@@ -33,8 +33,10 @@
 //! - `sealed`: secrets in PostgreSQL, sealed by zk-crypto.
 //! - `aws`, `azure`, `gcp`, `vault`: secrets in the services of these names.
 //! - `testing`: the laws of secret stores, for the tests of stores written elsewhere.
+//! - `render`: `Diagnostics::render` draws the mistakes of a manifest over its text.
 //! - `authority`: an authority that signs short-lived certificates for services, and rests sealed.
-//! - `https`: servers and clients between services.
+//! - `https`: servers and clients between services; with `postgres`, where a running service renews its login.
+//! - `signed`: short-lived signed tokens between services, for where mutual TLS cannot be.
 //!
 //! # Limits
 //! `VALID UNTIL` stops new logins, not open sessions: those end when a lease is revoked, which `Issuer::reap`
@@ -54,6 +56,8 @@ mod manifest;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod secret;
+#[cfg(feature = "signed")]
+pub mod signed;
 #[cfg(feature = "testing")]
 pub mod testing;
 #[cfg(feature = "tls")]
@@ -62,8 +66,8 @@ mod token;
 
 pub use clock::{Clock, SystemClock};
 pub use command::Command;
-pub use credential::{Credential, Lease};
+pub use credential::{Credential, Due, Lease, Term};
 pub use environment::Environment;
 pub use error::{Error, ErrorKind};
-pub use manifest::{Manifest, Service};
+pub use manifest::{Code, Diagnostic, Diagnostics, Manifest, Service};
 pub use token::{TOKEN_PATTERN, Token};

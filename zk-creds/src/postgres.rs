@@ -8,6 +8,7 @@ mod issuer;
 mod login;
 mod pool;
 mod reconcile;
+mod renewal;
 mod revoke;
 mod roles;
 mod scram;
@@ -22,6 +23,9 @@ pub use issuer::{Issuer, IssuerConfig};
 pub use login::{Endpoint, Login};
 pub use pool::pool;
 pub use reconcile::Reconciled;
+pub use renewal::{DirectRenewer, Keeper, KeeperConfig, Kept, Renewer};
+#[cfg(feature = "https")]
+pub use renewal::{HttpsRenewer, RenewalService};
 pub use revoke::Reaped;
 pub use source::{CredentialSource, Handover, Watched};
 pub use tokens::{Grant, TokenKey, TokenRequest};

@@ -24,7 +24,7 @@ pub trait Clock: fmt::Debug + Send + Sync {
 /// The clock of the operating system.
 ///
 /// Ages are exact to some milliseconds: on Linux they come from the coarse clock, which every sealed value can afford to
-/// read.
+/// read. Time in which the machine is suspended does not count, so keys in the cache outlive their age by it.
 #[derive(Clone, Copy, Debug)]
 pub struct SystemClock {
     origin: Tick,

@@ -179,9 +179,7 @@ impl Job {
                 found += batch.found;
                 done += batch.done;
                 let elapsed = encryptor.elapsed().saturating_sub(start);
-                let skipped = walk.skipped.len() as u64;
-                (self.progress)(&Progress { done, total, skipped, per_second: rate(done, elapsed) });
-                self.keep_pace(client, done, elapsed).await?;
+                self.after_batch(client, &walk, (done, total), elapsed).await?;
             }
             if found == 0 && !walk.skip_locked {
                 return Ok(done);
@@ -265,7 +263,20 @@ impl Job {
         Ok(())
     }
 
-    async fn wait_while_paused(&self, client: &Client) -> Result<(), Error> {
+    /// Tells how far the job is, and keeps its pace.
+    pub(crate) async fn after_batch(
+        &self,
+        client: &Client,
+        walk: &Walk,
+        (done, total): (u64, u64),
+        elapsed: Duration,
+    ) -> Result<(), Error> {
+        let skipped = walk.skipped.len() as u64;
+        (self.progress)(&Progress { done, total, skipped, per_second: rate(done, elapsed) });
+        self.keep_pace(client, done, elapsed).await
+    }
+
+    pub(crate) async fn wait_while_paused(&self, client: &Client) -> Result<(), Error> {
         let Some(control) = &self.control else { return Ok(()) };
         while control.is_paused(client).await? {
             sleep(client, 0.2).await?;

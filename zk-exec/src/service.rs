@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use secrecy::SecretString;
 use zk_creds::postgres::{Endpoint, Issuer, IssuerConfig, Login};
-use zk_creds::{Clock, Credential, Environment, Lease, Manifest, Service, SystemClock};
+use zk_creds::{Clock, Credential, Due, Environment, Lease, Manifest, Service, SystemClock, Term};
 
 use crate::child::{Child, Signals};
 use crate::options::{OnRotation, Options};
@@ -17,7 +17,10 @@ const RETRY: Duration = Duration::from_secs(2);
 pub(crate) async fn run(options: &Options) -> Result<u8, Failure> {
     let text = std::fs::read_to_string(&options.manifest)
         .map_err(|e| format!("the manifest {} cannot be read: {e}", options.manifest.display()))?;
-    let manifest = Manifest::from_json(&text)?;
+    let manifest = Manifest::from_json(&text).map_err(|mistakes| {
+        let drawn = mistakes.render(&options.manifest.display().to_string(), &text);
+        format!("the manifest is not valid\n{}", drawn.trim_end())
+    })?;
     let service = manifest.service(&options.service)?;
     let issuing = Issuing {
         issuer: Issuer::new(&manifest, IssuerConfig::default())?,
@@ -92,12 +95,6 @@ impl Issuing<'_> {
     }
 }
 
-/// What is due next, and when.
-enum Due {
-    Renewal,
-    Rotation,
-}
-
 async fn supervise(
     issuing: &Issuing<'_>,
     signals: &mut Signals,
@@ -108,11 +105,11 @@ async fn supervise(
     let mut old: Option<(Lease, Instant)> = None;
     let mut not_before = Instant::now();
     loop {
-        let (due, wait) = next_due(lease);
+        let due = Term::from(&*lease).next_due(SystemClock::default().now());
         let wait = match due {
-            Due::Renewal => wait,
+            Due::Renewal(wait) => wait,
             // Debounced: whatever else is wrong, a program is not restarted all the time.
-            Due::Rotation => wait.max(issuing.options.debounce.saturating_sub(rotated.elapsed())),
+            Due::Rotation(wait) => wait.max(issuing.options.debounce.saturating_sub(rotated.elapsed())),
         };
         let at = (Instant::now() + wait).max(not_before);
         let ends = old.as_ref().map_or(at, |(_, ends)| at.min(*ends));
@@ -132,8 +129,8 @@ async fn supervise(
         }
         let outcome: Result<(), Failure> = async {
             match due {
-                Due::Renewal => *lease = issuing.renew(lease).await?,
-                Due::Rotation => {
+                Due::Renewal(_) => *lease = issuing.renew(lease).await?,
+                Due::Rotation(_) => {
                     let credential = issuing.issue().await?;
                     let before = std::mem::replace(lease, credential.lease().clone());
                     rotated = Instant::now();
@@ -187,16 +184,4 @@ async fn end(signals: &mut Signals, child: &Child, grace: Duration) -> std::io::
             }
         }
     }
-}
-
-/// A lease is renewed when two thirds of what is left are over, less up to a tenth by chance, so that many do not come at
-/// once. One that no renewal can lengthen is rotated then.
-fn next_due(lease: &Lease) -> (Due, Duration) {
-    let now = SystemClock::default().now();
-    let left = lease.expires_at.duration_since(now).unwrap_or_default();
-    let mut byte = [0];
-    let tenths = if getrandom::fill(&mut byte).is_ok() { f64::from(byte[0]) / 2560.0 } else { 0.0 };
-    let wait = left.mul_f64(2.0 / 3.0 - tenths * 2.0 / 3.0);
-    let due = if lease.expires_at >= lease.max_expires_at { Due::Rotation } else { Due::Renewal };
-    (due, wait)
 }

@@ -99,6 +99,58 @@ async fn psql_works_unchanged() {
     assert_eq!(text(&output).trim_end(), "7");
 }
 
+/// What the manual says to type is what works: its statements, its manifest, its command.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs psql"]
+async fn the_tutorial_is_as_it_says() {
+    let manual = include_str!("../../docs/src/credentials.md");
+    let block = |language: &str, holds: &str| {
+        let blocks = manual.split("```").skip(1).step_by(2);
+        let mut blocks = blocks.filter_map(|block| block.strip_prefix(&format!("{language}\n")));
+        blocks.find(|block| block.contains(holds)).unwrap().to_owned()
+    };
+    let cluster = testkit::Cluster::start(testkit::ClusterConfig::default()).unwrap();
+    let database = cluster.database().await.unwrap();
+    database.execute("CREATE ROLE crm_agent; CREATE ROLE crm_manager").await.unwrap();
+    let statements =
+        block("sql", "CREATE ROLE issuer").replace("DATABASE crm", &format!("DATABASE {}", database.name()));
+    database.execute(&statements).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("manifest.json"), block("json", "billing")).unwrap();
+
+    // Only the server is another than the manual's, and the program is built already.
+    let typed = block("sh", "cargo run -p zk-exec")
+        .replace("db.example", "localhost")
+        .replace("5432", &database.port().to_string())
+        .replace("PGDATABASE=crm", &format!("PGDATABASE={}", database.name()))
+        .replace("/etc/ssl/crm-root.pem", database.cluster().ca_file().to_str().unwrap())
+        .replace("cargo run -p zk-exec --", env!("CARGO_BIN_EXE_zk-exec"));
+    let mut shell = Command::new("sh");
+    shell.arg("-ec").arg(&typed).current_dir(folder.path()).stdin(Stdio::null());
+    let output = tokio::task::spawn_blocking(move || shell.output().unwrap()).await.unwrap();
+    let shown = text(&output);
+    assert!(output.status.success(), "{typed}\n{shown}");
+    // The same table as the manual's, but for the end of the name.
+    let told = block("text", "current_user");
+    let lines = |text: &str| {
+        let line = |line: &str| line.split_whitespace().collect::<String>();
+        text.lines().take(3).map(line).collect::<Vec<_>>()
+    };
+    let (shown, told) = (lines(&shown), lines(&told));
+    let login = |line: &str| line.split('|').next().unwrap().rsplit_once('_').unwrap().0.to_owned();
+    assert_eq!((&shown[0], login(&shown[2])), (&told[0], login(&told[2])));
+    assert!(shown[2].ends_with("|t") && told[2].ends_with("|t"), "{shown:?} {told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_manifest_is_drawn() {
+    let world = World::create(r#", "lifetime_second": 7"#).await;
+    let output = world.run(&[], &["true"]).await;
+    let shown = text(&output);
+    assert_eq!(output.status.code(), Some(125), "{shown}");
+    assert!(shown.contains("error[M103]") && shown.contains("did you mean `lifetime_seconds`?"), "{shown}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_program_has_its_own_environment_and_nothing_of_ours() {
     let world = World::create("").await;

@@ -95,6 +95,12 @@ impl Error {
         Self { kind: *kind, message: message.clone(), retry_after: *retry_after, source: None }
     }
 
+    /// Says whose answer it is, where several are asked.
+    #[cfg(feature = "layers")]
+    pub(crate) fn of_member(self, member: &crate::KeyUri) -> Self {
+        Self { message: format!("`{member}`: {}", self.message).into(), ..self }
+    }
+
     /// One text for a wrong key, a wrong context and changed bytes.
     pub(crate) fn cannot_unwrap() -> Self {
         Self::invalid("the wrapped key does not open with this key and context")

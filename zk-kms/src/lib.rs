@@ -39,6 +39,7 @@
 //! | `gcp-kms://` | `GcpKms`, `GcpKeyPair` | `gcp`; with `rsa` |
 //! | `azure-kv://` | `AzureKeyPair` | `azure` |
 //! | `vault-transit://` | `VaultKms` | `vault` |
+//! | `any-of:` | `AnyOf`, several of the above at once | `layers` |
 //!
 //! [`open()`] goes from a URI to a backend, [`ensure_key`] makes the key. A key pair is no secret key: see
 //! [`Capabilities::wraps_with_public_key`] for what that means to a store.
@@ -48,7 +49,7 @@
 //! | feature | adds |
 //! |---|---|
 //! | `aws`, `azure`, `gcp`, `vault` | the backends of these services |
-//! | `layers` | `layers`: deadline, retry with a budget, circuit breaker, concurrency limit, single flight, tracing, audit |
+//! | `layers` | `layers`: deadline, retry with a budget, circuit breaker, concurrency limit, single flight, tracing, audit; `AnyOf` |
 //! | `rsa` | key pairs: `AsymmetricKms`, `PinnedKms`, `PublicKey`, `LocalKeyPair`; links AWS-LC |
 //! | `testing` | `testing`: the laws every backend passes |
 //!
@@ -60,6 +61,8 @@
 //! - The context is not secret: services write it to their logs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "layers")]
+mod any_of;
 #[cfg(feature = "rsa")]
 mod asymmetric;
 #[cfg(feature = "aws")]
@@ -86,6 +89,8 @@ pub mod testing;
 #[cfg(feature = "vault")]
 mod vault;
 
+#[cfg(feature = "layers")]
+pub use any_of::AnyOf;
 #[cfg(feature = "rsa")]
 pub use asymmetric::{AsymmetricKms, Fingerprint, PinnedKms, PublicKey};
 #[cfg(all(feature = "aws", feature = "rsa"))]

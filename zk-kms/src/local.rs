@@ -133,6 +133,40 @@ impl LocalKms {
         self.0.rotate()
     }
 
+    /// Seals a key ring file under another passphrase, in one step: it has the old one or the new one, also after a crash.
+    ///
+    /// The versions stay, so everything that was wrapped still unwraps; older copies of the file still open with the old
+    /// passphrase. A process that has the file open goes on with the versions it knows, and fails with
+    /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) when it has to read the file: start it anew.
+    ///
+    /// # Errors
+    ///
+    /// As [`LocalKms::open`]; [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when the new passphrase is empty;
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when the disk fails.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use zk_kms::{LocalKms, PassphraseCost};
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("orders.keyring");
+    /// let cost = PassphraseCost::new(64, 1, 1)?; // for tests
+    /// LocalKms::create(&path, "orders", &"one".into(), cost)?;
+    /// LocalKms::change_passphrase(&path, &"one".into(), &"two".into(), cost)?;
+    /// assert!(LocalKms::open(&path, &"one".into()).is_err());
+    /// assert!(LocalKms::open(&path, &"two".into()).is_ok());
+    /// # Ok::<(), zk_kms::Error>(())
+    /// ```
+    #[cfg(unix)]
+    pub fn change_passphrase(
+        path: impl AsRef<Path>,
+        from: &SecretString,
+        to: &SecretString,
+        cost: PassphraseCost,
+    ) -> Result<(), Error> {
+        Stored::<Kek>::change_passphrase(path.as_ref(), from, to, cost)
+    }
+
     /// Reads the file again, to see versions that another process added. Does nothing for a ring in memory.
     ///
     /// Unwrapping a version that is not known yet does this by itself. An older copy of the file is ignored.

@@ -170,6 +170,37 @@ fn a_wrong_passphrase_is_invalid() {
     assert_eq!(empty.kind(), ErrorKind::Invalid);
 }
 
+#[tokio::test]
+async fn a_new_passphrase_keeps_the_versions() {
+    let ring = Ring::new();
+    let running = ring.open();
+    running.rotate().unwrap();
+    let (key, context) = (DataKey::generate().unwrap(), Context::new());
+    let wrapped = running.wrap_key(&key, &context).await.unwrap();
+    let change =
+        |from: &str, to: &str| LocalKms::change_passphrase(&ring.path, &from.into(), &to.into(), cheap());
+    let before = fs::read(&ring.path).unwrap();
+    assert_eq!(change("wrong", "new").unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(change(PASSPHRASE, "").unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(fs::read(&ring.path).unwrap(), before, "a refusal changes nothing");
+    change(PASSPHRASE, "new").unwrap();
+    assert_eq!(fs::metadata(&ring.path).unwrap().permissions().mode() & 0o777, 0o600);
+
+    assert_eq!(LocalKms::open(&ring.path, &PASSPHRASE.into()).unwrap_err().kind(), ErrorKind::Invalid);
+    let again = LocalKms::open(&ring.path, &"new".into()).unwrap();
+    assert_eq!(again.unwrap_key(&wrapped, &context).await.unwrap(), key);
+    // Who has it open goes on with what it knows, and writes nothing under the old passphrase.
+    assert_eq!(running.unwrap_key(&wrapped, &context).await.unwrap(), key);
+    let error = running.rotate().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    assert_eq!(again.rotate().unwrap().as_str(), "3");
+    let missing = ring.dir.path().join("missing");
+    let error =
+        LocalKms::change_passphrase(&missing, &PASSPHRASE.into(), &"new".into(), cheap()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert_eq!(fs::read_dir(ring.dir.path()).unwrap().count(), 2, "the ring and its lock");
+}
+
 #[test]
 fn a_file_open_to_others_is_denied() {
     let ring = Ring::new();

@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::document::Command;
 use crate::schema::QualifiedName;
+use crate::secret::hex;
 
 /// Roles, grants, policies, flags and checks: those that the catalog has, or those that the policy wants.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -159,7 +160,7 @@ impl State {
         let mut hasher = Hasher(Sha256::new());
         // A hasher takes whatever it is given.
         let _infallible = write!(hasher, "{self:?}");
-        Digest(hasher.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        Digest(hex(&hasher.0.finalize()))
     }
 }
 

@@ -7,6 +7,7 @@ use crate::document::Command;
 use crate::ir::{Policy, Predicate, Right, TablePolicy, view_role};
 use crate::mask::{self, Mask};
 use crate::schema::QualifiedName;
+use crate::secret::hex;
 use crate::sql;
 use crate::sql::predicate::{self, Settings};
 
@@ -262,8 +263,8 @@ fn object_name(name: &str) -> String {
         return name.to_owned();
     }
     use sha2::Digest as _;
-    let digest: String = sha2::Sha256::digest(name).iter().take(8).map(|b| format!("{b:02x}")).collect();
-    format!("{}_{digest}", beginning(name))
+    let digest = hex(&sha2::Sha256::digest(name));
+    format!("{}_{}", beginning(name), digest.get(..16).unwrap_or(&digest))
 }
 
 /// What a name keeps before its digest.

@@ -5,7 +5,9 @@
 
 mod build;
 mod column;
+mod explain;
 mod program;
+mod ranges;
 
 use std::cell::Cell;
 use std::fmt;
@@ -19,6 +21,7 @@ use crate::session::Session;
 use crate::value::Value;
 
 pub use column::ColumnDecision;
+pub use explain::{Clause, Explanation};
 use program::{Asked, End, Program};
 
 /// A row, as the decision reads it: values by their place in the table, from 0.
@@ -96,7 +99,8 @@ pub struct Guard<'p> {
 
 /// Whether a command may touch a row, and why.
 ///
-/// Cheap to make: the words are looked for when somebody asks for them.
+/// Cheap to make: the words are looked for when somebody asks for them. [`Guard::explain`] says of a refusal which clause of
+/// which rule did not hold.
 #[derive(Clone, Copy)]
 #[must_use]
 pub struct Decision<'p> {
@@ -205,6 +209,9 @@ impl fmt::Display for Decision<'_> {
             None => match self.rule() {
                 Some(rule) if *rule != Predicate::Always => {
                     write!(f, "admitted: `{}`", words::predicate(rule))
+                }
+                _ if self.right().is_some_and(|right| !right.deny.is_empty()) => {
+                    f.write_str("admitted: no `deny` refuses the row")
                 }
                 _ if self.floor().is_some() => {
                     write!(f, "admitted: the role may {command} all rows of the tenant")

@@ -22,7 +22,7 @@ pub struct Filter {
 
 impl Guard<'_> {
     /// The condition for the rows that `command` may touch in this session: the tenant's floor, what is allowed and what
-    /// is denied. It is `false` when the role has no right.
+    /// is denied. It is `false` when the role has no right, or the session was made for another policy.
     ///
     /// ```
     /// # use zk_policy::{Column, ColumnType, Command, Document, Scalar, Schema, Session, check};
@@ -40,7 +40,10 @@ impl Guard<'_> {
     #[must_use]
     pub fn filter(&self, session: &Session, command: Command) -> Filter {
         let mut parameters = Parameters { policy: self.policy, session, values: Vec::new() };
-        let sql = parameters.rows(*self, command);
+        let sql = match session.role_in(&self.policy.declared) {
+            Some(_) => parameters.rows(*self, command),
+            None => "false".to_owned(),
+        };
         Filter { sql, parameters: parameters.values.into_iter().map(|(_, value)| value).collect() }
     }
 }

@@ -85,7 +85,7 @@ pub use document::{
     Claim, ClaimType, ColumnRule, ColumnSet, Command, Document, Effect, Expr, Literal, MaskKind, MaskRule,
     Name, Op, Persona, PersonaRight, Role, Rule, Scalar, Table, TableName, Tenancy, Term,
 };
-pub use eval::{ColumnDecision, Decision, Denial, Guard, Reason, Related, Row};
+pub use eval::{Clause, ColumnDecision, Decision, Denial, Explanation, Guard, Reason, Related, Row};
 pub use filter::Filter;
 pub use ir::{Policy, Step as ForeignStep};
 pub use lint::{Finding, Fix, LintCode, Severity};

@@ -55,15 +55,7 @@ impl Datum {
 
 /// The outcome of a comparison: None when a side is NULL.
 pub(crate) fn compare(left: Value<'_>, op: Op, right: Value<'_>) -> Option<bool> {
-    let order = order(left, right)?;
-    Some(match op {
-        Op::Eq => order == Ordering::Equal,
-        Op::Ne => order != Ordering::Equal,
-        Op::Lt => order == Ordering::Less,
-        Op::Le => order != Ordering::Greater,
-        Op::Gt => order == Ordering::Greater,
-        Op::Ge => order != Ordering::Less,
-    })
+    Some(op.holds(order(left, right)?))
 }
 
 /// The order of two values: None when a side is NULL. Values of different types never meet after the check; should a row

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use zk_policy::{
-    Column, ColumnType, Command, Declared, Document, ForeignKey, ForeignStep, Policy, Reason, Related, Row,
-    Scalar, Schema, Session, Value, check,
+    Column, ColumnType, Command, Declared, Document, Explanation, ForeignKey, ForeignStep, Policy, Reason,
+    Related, Row, Scalar, Schema, Session, Value, check,
 };
 
 const RULES: &str = "
@@ -159,6 +159,9 @@ fn every_decision_says_why() {
     let stranger = Session::new(&elsewhere, "agent").unwrap().claim("tenant", 1).unwrap();
     tell("a session of another policy", &countries.decide(&stranger, Command::Select, &[Value::Null]));
 
+    tell("a column for such a session", &countries.column(&stranger, Command::Select, "name"));
+    assert_eq!(customers.filter(&stranger, Command::Select).sql, "false");
+
     for (about, role, command, column) in [
         ("a column", "manager", Command::Select, "score"),
         ("a sealed column", "agent", Command::Select, "ssn"),
@@ -239,4 +242,41 @@ fn a_session_shares_what_the_policy_declares() {
         let _session = Session::new(&declared, "agent").unwrap();
     });
     assert!(counted.count_total <= 1, "one allocation holds the claims: {}", counted.count_total);
+}
+
+/// What refuses a row, clause by clause: the first of each rule that does not hold, and whether NULL is the reason.
+#[test]
+fn every_refusal_names_the_first_clause_that_failed() {
+    let policy = policy();
+    let customers = policy.guard("public", "customers").unwrap();
+    let visits = policy.guard("public", "visits").unwrap();
+    let (agent, manager) = (session(&policy, "agent"), session(&policy, "manager"));
+    let mut told = String::new();
+    let mut tell = |about: &str, explanation: Explanation<'_>| {
+        told.push_str(&format!("{about}\n    {}\n", explanation.to_string().replace('\n', "\n    ")));
+    };
+    let row = customer(1, "west", Some(1), None);
+    tell("no rule admits", customers.explain(&agent, Command::Select, &row));
+    tell(
+        "the second clause",
+        customers.explain(&agent, Command::Update, &customer(7, "south", None, Some(true))),
+    );
+    tell(
+        "a clause about NULL",
+        customers.explain(&agent, Command::Update, &customer(7, "south", None, None)),
+    );
+    tell("denied", customers.explain(&manager, Command::Delete, &customer(7, "south", Some(1), Some(true))));
+    tell(
+        "perhaps denied",
+        customers.explain(&manager, Command::Delete, &customer(7, "south", Some(1), None)),
+    );
+    tell(
+        "admitted",
+        customers.explain(&manager, Command::Delete, &customer(7, "south", Some(1), Some(false))),
+    );
+    let alone = [Value::Int8(1), Value::Int8(1), Value::Int8(1)];
+    tell("not known", visits.explain(&agent, Command::Select, &alone));
+    let other_tenant = [Value::Int8(1), Value::Int8(2), Value::Int8(7)];
+    tell("another tenant", customers.explain(&agent, Command::Select, &other_tenant));
+    insta::assert_snapshot!(told);
 }

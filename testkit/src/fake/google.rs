@@ -44,9 +44,14 @@ impl Service for Google {
         };
         call.body = body;
         spell_enums(&mut call.body);
-        let result = if call.resource.contains("/locations/") {
+        let result = if request.path.first().is_none_or(|version| version != "v1") {
+            call.no_such_method()
+        } else if let Err(unknown) = call.check_fields() {
+            Err(unknown)
+        } else if call.resource.contains("/locations/") {
             lock(&self.keys).answer(&call, now)
         } else {
+            call.resource = with_number(&call.resource);
             lock(&self.secrets).answer(&call, now)
         };
         let mut answer = result.map_or_else(Answer::from, Answer::ok);
@@ -114,6 +119,21 @@ impl Call {
         }
     }
 
+    /// A field that the service does not know is an error, not a field to leave out.
+    fn check_fields(&self) -> Result<(), Status> {
+        let known = |value: &Value, names: &[&str]| {
+            let unknown =
+                value.as_object().into_iter().flatten().find(|(name, _)| !names.contains(&name.as_str()));
+            unknown.map_or(Ok(()), |(name, _)| {
+                let text =
+                    format!("Invalid JSON payload received. Unknown name \"{name}\": Cannot find field.");
+                Err(Status::invalid(text))
+            })
+        };
+        known(&self.body, FIELDS)?;
+        known(&self.body["payload"], &["data", "dataCrc32c"])
+    }
+
     fn parts(&self) -> Vec<&str> {
         self.resource.split('/').collect()
     }
@@ -157,6 +177,49 @@ impl Call {
     fn no_such_method<T>(&self) -> Result<T, Status> {
         Err(Status::new(404, "NOT_FOUND", "Method not found."))
     }
+}
+
+/// What requests may have in their bodies.
+const FIELDS: &[&str] = &[
+    "additionalAuthenticatedData",
+    "additionalAuthenticatedDataCrc32c",
+    "annotations",
+    "ciphertext",
+    "ciphertextCrc32c",
+    "cryptoKeyVersionId",
+    "destroyScheduledDuration",
+    "etag",
+    "expireTime",
+    "importOnly",
+    "labels",
+    "name",
+    "nextRotationTime",
+    "payload",
+    "plaintext",
+    "plaintextCrc32c",
+    "purpose",
+    "replication",
+    "rotation",
+    "rotationPeriod",
+    "state",
+    "topics",
+    "ttl",
+    "versionAliases",
+    "versionDestroyTtl",
+    "versionTemplate",
+];
+
+/// Secret Manager takes the id or the number of a project, and answers with the number.
+fn with_number(resource: &str) -> String {
+    let Some((project, below)) = resource.strip_prefix("projects/").and_then(|rest| rest.split_once('/'))
+    else {
+        return resource.to_owned();
+    };
+    if project.bytes().all(|b| b.is_ascii_digit()) {
+        return resource.to_owned();
+    }
+    let number = 100_000_000_000 + u64::from(crc32c::crc32c(project.as_bytes()));
+    format!("projects/{number}/{below}")
 }
 
 /// One page of a list, and the token of the next.

@@ -202,7 +202,10 @@ class AzureSecrets(unittest.TestCase):
     def test_deletion_recovery_and_purge(self):
         name = unique_name()
         self.client.set_secret(name, "one")
-        deleted = self.client.begin_delete_secret(name).result()
+        # The result is there before the deletion is done.
+        deleting = self.client.begin_delete_secret(name)
+        deleted = deleting.result()
+        deleting.wait()
         self.assertEqual((deleted.name, hasattr(deleted, "value")), (name, False))
         self.assertEqual((deleted.scheduled_purge_date - deleted.deleted_date).days, 90)
         with self.assertRaises(ResourceNotFoundError):

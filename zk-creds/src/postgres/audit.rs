@@ -188,7 +188,7 @@ impl Issuer {
     /// # Errors
     /// [`ErrorKind::Denied`] when the tables are not the issuer's; those of the connection. A broken chain is no error.
     pub async fn verify_audit(&self, client: &mut Client, anchor: Option<&Anchor>) -> Result<Chain, Error> {
-        let transaction = self.begin(client).await?;
+        let (transaction, _) = self.begin(client).await?;
         let mut head = Anchor::START;
         loop {
             let rows = transaction
@@ -230,9 +230,8 @@ impl Issuer {
     /// [`ErrorKind::Invalid`] for an entry that is none, which [`verify_audit`](Self::verify_audit) says more about;
     /// [`ErrorKind::Denied`] when the tables are not the issuer's; those of the connection.
     pub async fn audit(&self, client: &mut Client, after: i64) -> Result<Vec<(i64, Entry)>, Error> {
-        let rows = self
-            .begin(client)
-            .await?
+        let (transaction, _) = self.begin(client).await?;
+        let rows = transaction
             .query_typed(
                 "SELECT seq, entry FROM zk.audit WHERE seq > $1 ORDER BY seq LIMIT $2",
                 &[(&after, Type::INT8), (&PAGE, Type::INT8)],
@@ -268,7 +267,7 @@ impl Issuer {
     }
 
     async fn record_alone(&self, client: &mut Client, entry: &Entry) -> Result<(), Error> {
-        let transaction = self.begin(client).await?;
+        let (transaction, _) = self.begin(client).await?;
         record(&transaction, std::slice::from_ref(entry)).await?;
         Ok(transaction.commit().await?)
     }

@@ -108,7 +108,7 @@ impl Issuer {
     /// installed; [`ErrorKind::Denied`] when the tables are not the issuer's; those of the connection.
     pub async fn plan(&self, client: &mut Client, manifest: &Manifest) -> Result<Deployment, Error> {
         self.check(manifest)?;
-        let transaction = self.begin(client).await?;
+        let (transaction, _) = self.begin(client).await?;
         self.plan_in(&transaction, manifest).await
     }
 
@@ -153,7 +153,7 @@ impl Issuer {
                 }
                 Change::Revoke(leases) => {
                     for lease in leases {
-                        revoked.extend(self.close_in(&transaction, lease.id).await?);
+                        revoked.extend(self.close_in(&transaction, &server, lease.id).await?);
                     }
                 }
             }
@@ -217,8 +217,17 @@ fn change(service: &Service, newest: Option<(Lease, String)>) -> Change {
 
 /// What of a login would be different.
 fn differences(old: &Service, new: &Service) -> Vec<String> {
-    let Service { name: _, roles, lifetime_seconds, max_lifetime_seconds, connections, statement_timeout_ms } =
-        old;
+    let Service {
+        name: _,
+        roles,
+        peers: _,
+        secrets: _,
+        lifetime_seconds,
+        max_lifetime_seconds,
+        connections,
+        statement_timeout_ms,
+        scram_iterations,
+    } = old;
     let sorted = |roles: &[String]| {
         let mut roles = roles.to_vec();
         roles.sort();
@@ -231,6 +240,7 @@ fn differences(old: &Service, new: &Service) -> Vec<String> {
         ("max_lifetime_seconds", max_lifetime_seconds.to_string(), new.max_lifetime_seconds.to_string()),
         ("connections", connections.to_string(), new.connections.to_string()),
         ("statement_timeout_ms", statement_timeout_ms.to_string(), new.statement_timeout_ms.to_string()),
+        ("scram_iterations", scram_iterations.to_string(), new.scram_iterations.to_string()),
     ]
     .into_iter()
     .filter(|(_, old, new)| old != new)

@@ -4,6 +4,7 @@ use postgres_protocol::escape::escape_identifier;
 use tokio_postgres::Transaction;
 use tokio_postgres::types::Type;
 
+use super::transaction::Server;
 use crate::error::{Error, ErrorKind};
 
 /// At most so many objects are named in an error.
@@ -14,19 +15,56 @@ pub(super) fn name(solution: &str) -> String {
     format!("zk_{solution}_estate")
 }
 
+/// What the server says belongs to a login, or was granted to it.
+pub(super) struct Belongings {
+    /// Something here is the login's own.
+    owned: bool,
+    /// Something here is its own or was granted to it.
+    any: bool,
+    /// The other databases with something of it.
+    elsewhere: Vec<String>,
+}
+
+pub(super) async fn belongings(transaction: &Transaction<'_>, login: &str) -> Result<Belongings, Error> {
+    let rows = transaction
+        .query_typed(
+            "SELECT DISTINCT d.deptype = 'o', b.datname::text
+             FROM pg_catalog.pg_roles l JOIN pg_catalog.pg_shdepend d ON d.refobjid = l.oid
+             LEFT JOIN pg_catalog.pg_database b ON b.oid = d.dbid AND b.datname <> current_database()
+             WHERE d.refclassid = 'pg_catalog.pg_authid'::regclass AND l.rolname = $1::text::name ORDER BY 2",
+            &[(&login, Type::TEXT)],
+        )
+        .await?;
+    let mut found = Belongings { owned: false, any: false, elsewhere: Vec::new() };
+    for row in &rows {
+        match row.try_get(1)? {
+            None => (found.owned, found.any) = (found.owned || row.try_get(0)?, true),
+            Some(database) => found.elsewhere.push(database),
+        }
+    }
+    found.elsewhere.dedup();
+    Ok(found)
+}
+
 /// Hands over what the login owns in this database, and takes away what it was granted here.
 ///
 /// # Errors
 /// [`ErrorKind::Blocked`] when a person has to look at what it owns first.
-pub(super) async fn settle(transaction: &Transaction<'_>, solution: &str, login: &str) -> Result<(), Error> {
-    refuse_code(transaction, login).await?;
+pub(super) async fn settle(
+    transaction: &Transaction<'_>,
+    server: &Server,
+    solution: &str,
+    login: &str,
+    found: &Belongings,
+) -> Result<(), Error> {
     let leaver = escape_identifier(login);
-    if owns_anything(transaction, login).await? {
+    if found.owned {
+        refuse_code(transaction, login).await?;
         let estate = name(solution);
-        ensure(transaction, &estate).await?;
+        ensure(transaction, server, &estate).await?;
         let heir = escape_identifier(&estate);
         // Both sides of a REASSIGN must be roles of the issuer: of the estate it is a member for these three statements.
-        let options = super::roles::membership_options(super::roles::server_major(transaction).await?);
+        let options = super::roles::membership_options(server);
         transaction
             .batch_execute(&format!(
                 "GRANT {heir} TO CURRENT_USER{options}; REASSIGN OWNED BY {leaver} TO {heir}; \
@@ -34,30 +72,15 @@ pub(super) async fn settle(transaction: &Transaction<'_>, solution: &str, login:
             ))
             .await?;
     }
-    transaction.batch_execute(&format!("DROP OWNED BY {leaver};")).await?;
-    refuse_other_databases(transaction, login).await
-}
-
-async fn owns_anything(transaction: &Transaction<'_>, login: &str) -> Result<bool, Error> {
-    let row = transaction
-        .query_typed_one(
-            "SELECT EXISTS (
-               SELECT FROM pg_catalog.pg_shdepend d JOIN pg_catalog.pg_roles l ON l.oid = d.refobjid
-               WHERE d.refclassid = 'pg_catalog.pg_authid'::regclass AND d.deptype = 'o' AND l.rolname = $1::text::name
-                 AND d.dbid IN (0, (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())))",
-            &[(&login, Type::TEXT)],
-        )
-        .await?;
-    Ok(row.try_get(0)?)
+    if found.any {
+        transaction.batch_execute(&format!("DROP OWNED BY {leaver};")).await?;
+    }
+    Ok(())
 }
 
 /// Creates the estate, or sees that nobody can become it and that it can do nothing.
-async fn ensure(transaction: &Transaction<'_>, estate: &str) -> Result<(), Error> {
-    let effective = if super::roles::server_major(transaction).await? >= 16 {
-        "(m.inherit_option OR m.set_option)"
-    } else {
-        "true"
-    };
+async fn ensure(transaction: &Transaction<'_>, server: &Server, estate: &str) -> Result<(), Error> {
+    let effective = if server.major >= 16 { "(m.inherit_option OR m.set_option)" } else { "true" };
     let row = transaction
         .query_typed_opt(
             &format!(
@@ -141,24 +164,16 @@ async fn refuse_code(transaction: &Transaction<'_>, login: &str) -> Result<(), E
     Err(Error::new(ErrorKind::Blocked, message))
 }
 
-async fn refuse_other_databases(transaction: &Transaction<'_>, login: &str) -> Result<(), Error> {
-    let rows = transaction
-        .query_typed(
-            "SELECT DISTINCT b.datname::text FROM pg_catalog.pg_shdepend d
-             JOIN pg_catalog.pg_roles l ON l.oid = d.refobjid JOIN pg_catalog.pg_database b ON b.oid = d.dbid
-             WHERE d.refclassid = 'pg_catalog.pg_authid'::regclass AND l.rolname = $1::text::name
-               AND b.datname <> current_database() ORDER BY 1",
-            &[(&login, Type::TEXT)],
-        )
-        .await?;
-    let found: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+/// Refuses to remove a login that something belongs to in another database: it cannot be settled from here.
+pub(super) fn refuse_elsewhere(login: &str, found: &Belongings) -> Result<(), Error> {
+    let found = &found.elsewhere;
     if found.is_empty() {
         return Ok(());
     }
     let message = format!(
         "{login} is closed and its sessions have ended, but it owns objects or privileges in other databases ({}); \
-         in each, read what it owns, run DROP OWNED BY, then revoke again",
-        list(&found)
+         in each, run `Issuer::settle_elsewhere`, then revoke again",
+        list(found)
     );
     Err(Error::new(ErrorKind::Blocked, message))
 }

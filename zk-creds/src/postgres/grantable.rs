@@ -82,7 +82,7 @@ async fn reached(
     let rows = transaction
         .query_typed(
             "WITH RECURSIVE reached (oid) AS (
-               SELECT oid FROM pg_catalog.pg_roles WHERE rolname::text = ANY ($1::text[])
+               SELECT oid FROM pg_catalog.pg_roles WHERE rolname = ANY ($1::text[]::name[])
                UNION SELECT m.roleid FROM pg_catalog.pg_auth_members m JOIN reached ON m.member = reached.oid
              )
              SELECT r.rolname::text,
@@ -111,7 +111,8 @@ async fn reached(
                     ARRAY(SELECT g.rolname::text FROM pg_catalog.pg_auth_members m
                           JOIN pg_catalog.pg_roles g ON g.oid = m.roleid WHERE m.member = r.oid ORDER BY 1),
                     pg_catalog.pg_has_role(current_user, r.oid, 'MEMBER WITH ADMIN OPTION'), current_user::text
-             FROM reached JOIN pg_catalog.pg_roles r ON r.oid = reached.oid",
+             -- OFFSET 0: looked up one by one, however many roles the server has.
+             FROM reached CROSS JOIN LATERAL (SELECT * FROM pg_catalog.pg_roles r WHERE r.oid = reached.oid OFFSET 0) AS r",
             &[(&wanted, Type::TEXT_ARRAY), (&estate, Type::TEXT)],
         )
         .await?;

@@ -5,6 +5,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures_util::future::join;
+use tokio::task::JoinHandle;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Transaction};
 use uuid::Uuid;
@@ -12,8 +14,9 @@ use zeroize::Zeroizing;
 
 use super::audit::{self, Action, Entry};
 use super::roles::Draft;
+use super::scram::Password;
 use super::tables::LEASE;
-use super::transaction::{Server, begin};
+use super::transaction::Server;
 use super::{grantable, roles, scram, tables};
 use crate::clock::{Clock, SystemClock};
 use crate::credential::{Credential, Lease};
@@ -42,17 +45,12 @@ pub struct IssuerConfig {
     pub lock_timeout: Duration,
     /// How far the issuer's clock may be from the database server's. Default: 60 seconds.
     pub max_clock_skew: Duration,
-    /// How often the password is hashed for the server's verifier (RFC 7677 asks for 4096 at least, which is the
-    /// default). Passwords have 256 random bits: more makes a stolen verifier no harder to guess.
-    pub scram_iterations: NonZeroU32,
     /// How long the present credential of a service that is declared otherwise lives on. Default: 60 seconds.
     pub handover: Duration,
 }
 
 /// So many logins are created by one message.
 const PART: usize = 10;
-
-const DEFAULT_ITERATIONS: NonZeroU32 = NonZeroU32::MIN.saturating_add(4095);
 
 impl Default for IssuerConfig {
     fn default() -> Self {
@@ -61,7 +59,6 @@ impl Default for IssuerConfig {
             termination_timeout: Duration::from_secs(5),
             lock_timeout: Duration::from_secs(5),
             max_clock_skew: Duration::from_secs(60),
-            scram_iterations: DEFAULT_ITERATIONS,
             handover: Duration::from_secs(60),
         }
     }
@@ -122,7 +119,7 @@ impl Issuer {
         service: &Service,
         grace: Duration,
     ) -> Result<Credential, Error> {
-        let outcome = self.try_rotate(client, service, grace).await;
+        let outcome = self.try_rotate(client, service, None, grace).await;
         self.record_refusal(client, self.entry(Action::Rotate, &service.name), outcome).await
     }
 
@@ -130,12 +127,16 @@ impl Issuer {
         &self,
         client: &mut Client,
         service: &Service,
+        present: Option<Uuid>,
         grace: Duration,
     ) -> Result<Credential, Error> {
         service.validate()?;
         let (transaction, server) = self.begin_to_issue(client).await?;
         let old = match self.live(&transaction, &service.name).await?.as_slice() {
-            [old] => old.clone(),
+            [old] if present.is_none_or(|present| present == old.id) => old.clone(),
+            leases if present.is_some_and(|present| leases.iter().all(|lease| lease.id != present)) => {
+                return Err(over(&service.name, present.unwrap_or_default()));
+            }
             [] => {
                 let message =
                     format!("service `{}` has no live credential to rotate; issue one", service.name);
@@ -167,7 +168,7 @@ impl Issuer {
         let (transaction, server) = self.begin_to_issue(client).await?;
         let lost = self.live(&transaction, &service.name).await?.pop();
         if let Some(lost) = &lost {
-            self.close_in(&transaction, lost.id).await?;
+            self.close_in(&transaction, &server, lost.id).await?;
         }
         let credential = self.create_one(&transaction, &server, service, Action::Replace).await?;
         transaction.commit().await?;
@@ -184,29 +185,60 @@ impl Issuer {
     /// [`ErrorKind::Expired`] when it has ended or was revoked; [`ErrorKind::Denied`] when the tables are not the issuer's;
     /// those of the connection.
     pub async fn renew(&self, client: &mut Client, lease: &Lease) -> Result<Lease, Error> {
-        let outcome = self.try_renew(client, lease).await;
+        let outcome = self.try_renew(client, &lease.service, lease.id).await;
         let entry = Entry::new(&self.solution, self.now(), Action::Renew).of(lease);
         self.record_refusal(client, entry, outcome).await
     }
 
-    async fn try_renew(&self, client: &mut Client, lease: &Lease) -> Result<Lease, Error> {
+    /// Renews a lease for whoever has proved to be the service `owner`. The lease of another is answered as one that has
+    /// ended.
+    ///
+    /// # Errors
+    /// As [`renew`](Self::renew).
+    pub async fn renew_own(&self, client: &mut Client, owner: &str, lease: Uuid) -> Result<Lease, Error> {
+        let outcome = self.try_renew(client, owner, lease).await;
+        let entry = Entry { lease: Some(lease.to_string()), ..self.entry(Action::Renew, owner) };
+        self.record_refusal(client, entry, outcome).await
+    }
+
+    /// Rotates the login of a lease for whoever has proved to be `owner`, as [`rotate`](Self::rotate) does. The lease of
+    /// another is answered as one that has ended.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Expired`] when it has ended, or is not the service's present one; as [`rotate`](Self::rotate).
+    pub async fn rotate_own(
+        &self,
+        client: &mut Client,
+        owner: &Service,
+        lease: Uuid,
+        grace: Duration,
+    ) -> Result<Credential, Error> {
+        let outcome = self.try_rotate(client, owner, Some(lease), grace).await;
+        let entry = Entry { lease: Some(lease.to_string()), ..self.entry(Action::Rotate, &owner.name) };
+        self.record_refusal(client, entry, outcome).await
+    }
+
+    async fn try_renew(&self, client: &mut Client, owner: &str, lease: Uuid) -> Result<Lease, Error> {
         let now = self.now();
-        let transaction = begin(client, self.config.lock_timeout).await?;
-        self.check_clock(&tables::verify(&transaction).await?)?;
+        let (transaction, server) = self.begin(client).await?;
+        self.check_clock(&server)?;
         let row = transaction
             .query_typed_opt(
                 &format!(
                     "UPDATE zk.leases
                      SET expires_at = greatest(expires_at, least($3 + make_interval(secs => lifetime_seconds), max_expires_at))
-                     WHERE id = $1 AND solution = $2 AND state = 'active' AND expires_at > $3 RETURNING {LEASE}"
+                     WHERE id = $1 AND solution = $2 AND service = $4 AND state = 'active' AND expires_at > $3
+                     RETURNING {LEASE}"
                 ),
-                &[(&lease.id, Type::UUID), (&self.solution, Type::TEXT), (&now, Type::TIMESTAMPTZ)],
+                &[
+                    (&lease, Type::UUID),
+                    (&self.solution, Type::TEXT),
+                    (&now, Type::TIMESTAMPTZ),
+                    (&owner, Type::TEXT),
+                ],
             )
             .await?;
-        let Some(row) = row else {
-            let message = format!("the lease of {} has ended; issue a new credential", lease.login);
-            return Err(Error::new(ErrorKind::Expired, message));
-        };
+        let row = row.ok_or_else(|| over(owner, lease))?;
         let renewed = tables::lease(&row)?;
         let entry = Entry::new(&self.solution, now, Action::Renew).of(&renewed);
         let script = roles::valid_until(&renewed.login, renewed.expires_at) + &audit::recording(&[entry])?;
@@ -262,20 +294,22 @@ impl Issuer {
         action: Action,
     ) -> Result<Vec<Credential>, Error> {
         // Hashing is slow on purpose: it goes on beside what the server is asked meanwhile.
-        let iterations = self.config.scram_iterations;
-        let hashed = |_| tokio::task::spawn_blocking(move || scram::password(iterations));
-        let mut passwords = services.iter().map(hashed).collect::<Vec<_>>().into_iter();
+        let mut passwords = services.iter().map(hash).collect::<Vec<_>>().into_iter();
         let wanted: BTreeSet<&str> = services.iter().flat_map(|s| &s.roles).map(String::as_str).collect();
         let wanted: Vec<&str> = wanted.into_iter().collect();
-        grantable::check(transaction, server, &self.solution, &wanted).await?;
         let names: Vec<&str> = services.iter().map(|s| s.name.as_str()).collect();
-        let rows = transaction
-            .query_typed(
+        // Both in one round trip.
+        let (grantable, rows) = join(
+            grantable::check(transaction, server, &self.solution, &wanted),
+            transaction.query_typed(
                 "SELECT d.oid, n.name, coalesce((SELECT max(generation) FROM zk.leases WHERE solution = $1 AND service = n.name), 0) + 1
                  FROM pg_catalog.pg_database d, unnest($2::text[]) AS n (name) WHERE d.datname = current_database()",
                 &[(&self.solution, Type::TEXT), (&names, Type::TEXT_ARRAY)],
-            )
-            .await?;
+            ),
+        )
+        .await;
+        grantable?;
+        let rows = rows?;
         let mut generations = BTreeMap::new();
         let mut database = 0;
         for row in &rows {
@@ -332,8 +366,19 @@ pub(super) fn later(time: SystemTime, by: Duration) -> Result<SystemTime, Error>
     time.checked_add(by).ok_or_else(|| Error::new(ErrorKind::Invalid, message))
 }
 
+fn hash(service: &&Service) -> JoinHandle<Result<Password, Error>> {
+    // Validated, so not zero.
+    let iterations = NonZeroU32::new(service.scram_iterations).unwrap_or(NonZeroU32::MIN);
+    tokio::task::spawn_blocking(move || scram::password(iterations))
+}
+
 fn lost_password() -> Error {
     Error::new(ErrorKind::Random, "a password could not be made")
+}
+
+fn over(service: &str, lease: Uuid) -> Error {
+    let message = format!("service `{service}` has no live lease {lease}; issue a new credential");
+    Error::new(ErrorKind::Expired, message)
 }
 
 pub(super) fn in_grace(service: &str) -> Error {
@@ -366,6 +411,7 @@ mod tests {
                 let service = Service {
                     name: "s".to_owned(), roles: vec!["r".to_owned()], connections: 1, statement_timeout_ms: 1,
                     lifetime_seconds: lifetime, max_lifetime_seconds: max,
+                    peers: Vec::new(), secrets: BTreeMap::new(), scram_iterations: 1,
                 };
                 let valid = 1 <= lifetime && lifetime <= max && max <= MAX_LIFETIME;
                 prop_assert_eq!(service.validate().is_ok(), valid);

@@ -10,10 +10,11 @@ use tokio::task::JoinHandle;
 use tokio_postgres::config::{ChannelBinding, SslMode};
 use tokio_postgres::{Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::clock::{Clock, SystemClock};
-use crate::credential::Credential;
+use crate::credential::{Credential, Term};
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
 use crate::tls;
@@ -29,6 +30,11 @@ const SSL_MODE: &str = "PGSSLMODE";
 const SSL_ROOT: &str = "PGSSLROOTCERT";
 const CHANNEL_BINDING: &str = "PGCHANNELBINDING";
 const LEASE_ENDS: &str = "ZK_LEASE_EXPIRES_AT";
+/// What a [`Keeper`](super::Keeper) renews, and how far it can.
+const LEASE: &str = "ZK_LEASE_ID";
+const LEASE_MAX: &str = "ZK_LEASE_MAX_EXPIRES_AT";
+/// What it does without when nobody renews it.
+const LEASES: [&str; 3] = [LEASE_ENDS, LEASE_MAX, LEASE];
 /// What a login cannot do without.
 const NAMES: [&str; 7] = [HOST, PORT, DATABASE, USER, PASSWORD, SSL_MODE, SSL_ROOT];
 /// All of it once more, in the form that drivers of other languages read.
@@ -58,7 +64,8 @@ impl Endpoint {
             return Err(Error::new(ErrorKind::Invalid, "the path of the root certificates is not UTF-8"));
         };
         let lease = credential.lease();
-        let ends = lease.expires_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let seconds =
+            |at: SystemTime| at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().to_string();
         environment.set(PASSWORD, credential.password().clone())?;
         environment.set(URL, self.url(&lease.login, credential.password(), root))?;
         for (name, value) in [
@@ -69,7 +76,9 @@ impl Endpoint {
             (SSL_MODE, "verify-full"),
             (SSL_ROOT, root),
             (CHANNEL_BINDING, "require"),
-            (LEASE_ENDS, &ends.to_string()),
+            (LEASE_ENDS, &seconds(lease.expires_at)),
+            (LEASE_MAX, &seconds(lease.max_expires_at)),
+            (LEASE, &lease.id.to_string()),
         ] {
             environment.set(name, SecretString::from(value))?;
         }
@@ -78,6 +87,15 @@ impl Endpoint {
 }
 
 impl Endpoint {
+    /// Declares where a service renews its login: at an issuer's `RenewalService`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for a URL that no variable can hold.
+    #[cfg(feature = "https")]
+    pub fn declare_renewal(url: &str, environment: &mut Environment) -> Result<(), Error> {
+        environment.set(super::renewal::RENEW_URL, SecretString::from(url))
+    }
+
     /// A connection URI (PostgreSQL manual, section 34.1.1.2) with full verification.
     fn url(&self, user: &str, password: &SecretString, root: &str) -> SecretString {
         let password = Zeroizing::new(encode(password.expose_secret()));
@@ -105,6 +123,7 @@ pub struct Login {
     password: SecretString,
     role: Option<String>,
     expires_at: Option<SystemTime>,
+    term: Option<Term>,
     tls: Option<tls::Tls>,
     clock: Arc<dyn Clock>,
 }
@@ -119,6 +138,7 @@ impl Login {
             password,
             role: None,
             expires_at: None,
+            term: None,
             tls: None,
             clock: Arc::new(SystemClock),
         }
@@ -128,21 +148,27 @@ impl Login {
     #[must_use]
     pub fn of(endpoint: Endpoint, credential: &Credential) -> Self {
         let lease = credential.lease();
-        let expires_at = Some(lease.expires_at);
-        Self { expires_at, ..Self::new(endpoint, &lease.login, credential.password().clone()) }
+        Self::new(endpoint, &lease.login, credential.password().clone()).under(Term::from(lease))
+    }
+
+    /// The same login under a lease.
+    pub(super) fn under(self, term: Term) -> Self {
+        Self { expires_at: Some(term.expires_at), term: Some(term), ..self }
     }
 
     /// The login in this process' environment, as [`Endpoint::declare`] put it there.
     ///
-    /// Without `ZK_LEASE_EXPIRES_AT` the login has no lease that this side knows of.
+    /// Without the three `ZK_LEASE_…` variables the login has no lease that this side knows of.
     ///
     /// # Errors
     /// [`ErrorKind::Missing`], listing every missing variable; [`ErrorKind::Invalid`] for one that cannot be read, or
     /// a `PGSSLMODE` other than `verify-full`.
     pub fn from_environment() -> Result<Self, Error> {
         let mut environment = Environment::take(&NAMES)?;
-        if let Ok(lease) = Environment::take(&[LEASE_ENDS]) {
-            environment.set(LEASE_ENDS, lease.get(LEASE_ENDS)?.clone())?;
+        for name in LEASES {
+            if let Ok(lease) = Environment::take(&[name]) {
+                environment.set(name, lease.get(name)?.clone())?;
+            }
         }
         Self::from_declared(&environment)
     }
@@ -153,8 +179,10 @@ impl Login {
     /// As [`from_environment`](Self::from_environment).
     pub fn from_directory(directory: &Path) -> Result<Self, Error> {
         let mut environment = Environment::read_directory(directory, &NAMES)?;
-        if let Ok(lease) = Environment::read_directory(directory, &[LEASE_ENDS]) {
-            environment.set(LEASE_ENDS, lease.get(LEASE_ENDS)?.clone())?;
+        for name in LEASES {
+            if let Ok(lease) = Environment::read_directory(directory, &[name]) {
+                environment.set(name, lease.get(name)?.clone())?;
+            }
         }
         Self::from_declared(&environment)
     }
@@ -172,13 +200,22 @@ impl Login {
             database: text(DATABASE)?,
             root_certificate: PathBuf::from(text(SSL_ROOT)?),
         };
-        let ends: Option<u64> = match environment.get(LEASE_ENDS) {
-            Ok(ends) => Some(number(LEASE_ENDS, ends.expose_secret())?),
-            Err(_) => None,
+        let time = |name| match environment.get(name) {
+            Ok(seconds) => {
+                let seconds = number(name, seconds.expose_secret())?;
+                Ok(UNIX_EPOCH.checked_add(Duration::from_secs(seconds)))
+            }
+            Err(_) => Ok::<_, Error>(None),
         };
         let login = Self::new(endpoint, text(USER)?, environment.get(PASSWORD)?.clone());
-        let expires_at = ends.and_then(|ends| UNIX_EPOCH.checked_add(Duration::from_secs(ends)));
-        Ok(Self { expires_at, ..login })
+        let (expires_at, max_expires_at) = (time(LEASE_ENDS)?, time(LEASE_MAX)?);
+        let lease = environment.get(LEASE).ok().and_then(|id| Uuid::try_parse(id.expose_secret()).ok());
+        Ok(match (lease, expires_at, max_expires_at) {
+            (Some(lease), Some(expires_at), Some(max_expires_at)) => {
+                login.under(Term { lease, expires_at, max_expires_at })
+            }
+            _ => Self { expires_at, ..login },
+        })
     }
 
     /// The same login with a client certificate, for servers that ask for one as well (`clientcert=verify-full`), and with
@@ -186,6 +223,12 @@ impl Login {
     #[must_use]
     pub fn with_tls(self, tls: tls::Tls) -> Self {
         Self { tls: Some(tls), ..self }
+    }
+
+    /// The lease that it lives under, as far as this side knows: what a [`Keeper`](super::Keeper) keeps alive.
+    #[must_use]
+    pub fn term(&self) -> Option<Term> {
+        self.term
     }
 
     /// Where it connects to.

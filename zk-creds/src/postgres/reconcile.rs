@@ -5,7 +5,7 @@ use tokio_postgres::types::Type;
 
 use super::audit::{self, Action, Entry};
 use super::issuer::Issuer;
-use super::revoke::exists;
+use super::revoke::Left;
 use super::tables::{self, LEASE};
 use super::{Reaped, roles};
 use crate::credential::Lease;
@@ -52,7 +52,7 @@ impl Issuer {
     }
 
     async fn end_leases_without_role(&self, client: &mut Client) -> Result<Vec<Lease>, Error> {
-        let transaction = self.begin(client).await?;
+        let (transaction, _) = self.begin(client).await?;
         let rows = transaction
             .query_typed(
                 &format!(
@@ -74,7 +74,7 @@ impl Issuer {
 
     /// Sees that no role can log in for longer than its lease says.
     async fn move_fences(&self, client: &mut Client) -> Result<Vec<Lease>, Error> {
-        let transaction = self.begin(client).await?;
+        let (transaction, _) = self.begin(client).await?;
         let rows = transaction
             .query_typed(
                 &format!(
@@ -102,7 +102,7 @@ impl Issuer {
     }
 
     async fn roles_without_lease(&self, client: &mut Client) -> Result<Vec<String>, Error> {
-        let transaction = self.begin(client).await?;
+        let (transaction, _) = self.begin(client).await?;
         let row = transaction
             .query_typed_one("SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()", &[])
             .await?;
@@ -125,23 +125,22 @@ impl Issuer {
 
     /// Closes a role, ends its sessions and removes it, like a lease's. False when somebody else did.
     async fn remove_orphan(&self, client: &mut Client, login: &str) -> Result<bool, Error> {
-        let transaction = self.begin(client).await?;
+        let (transaction, server) = self.begin(client).await?;
         // There is no lease to wait for each other at.
         tables::lock(&transaction).await?;
-        if !exists(&transaction, login).await? {
-            return Ok(false);
-        }
-        roles::disable(&transaction, login).await?;
+        let Some(script) = roles::disabling(&transaction, &server, login).await? else { return Ok(false) };
+        transaction.batch_execute(&script).await?;
         transaction.commit().await?;
         self.empty(client, login).await?;
-        let transaction = self.begin(client).await?;
+        let (mut transaction, server) = self.begin(client).await?;
         tables::lock(&transaction).await?;
-        if !exists(&transaction, login).await? {
+        let left = Left::look(&transaction, login).await?;
+        let removal = self.removing(&mut transaction, &server, login, left).await?;
+        if removal.is_empty() {
             return Ok(false);
         }
-        let transaction = self.remove(transaction, login).await?;
         let entry = Entry { login: Some(login.to_owned()), ..self.entry(Action::Reconcile, "") };
-        audit::record(&transaction, &[entry]).await?;
+        transaction.batch_execute(&(removal + &audit::recording(&[entry])?)).await?;
         transaction.commit().await?;
         Ok(true)
     }

@@ -1,12 +1,16 @@
 //! Revoking: access ends, including that of open sessions.
 
+use futures_util::future::join;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Transaction};
 use uuid::Uuid;
 
 use super::audit::{self, Action, Entry};
+use super::estate::Belongings;
 use super::issuer::Issuer;
+use super::sessions::Suspects;
 use super::tables::LEASE;
+use super::transaction::{Server, begin};
 use super::{estate, roles, sessions, tables};
 use crate::credential::Lease;
 use crate::error::{Error, ErrorKind};
@@ -81,9 +85,8 @@ impl Issuer {
     /// # Errors
     /// [`ErrorKind::Denied`] when the tables are not the issuer's; those of the connection.
     pub async fn leases(&self, client: &mut Client) -> Result<Vec<Lease>, Error> {
-        let rows = self
-            .begin(client)
-            .await?
+        let (transaction, _) = self.begin(client).await?;
+        let rows = transaction
             .query_typed(
                 &format!(
                     "SELECT {LEASE} FROM zk.leases
@@ -97,9 +100,8 @@ impl Issuer {
 
     async fn ended(&self, client: &mut Client) -> Result<Vec<Lease>, Error> {
         let now = self.now();
-        let rows = self
-            .begin(client)
-            .await?
+        let (transaction, _) = self.begin(client).await?;
+        let rows = transaction
             .query_typed(
                 &format!(
                     "SELECT {LEASE} FROM zk.leases
@@ -114,8 +116,8 @@ impl Issuer {
 
     /// Closes the login. None when the lease is revoked already.
     async fn close(&self, client: &mut Client, id: Uuid) -> Result<Option<Lease>, Error> {
-        let transaction = self.begin(client).await?;
-        let closed = self.close_in(&transaction, id).await?;
+        let (transaction, server) = self.begin(client).await?;
+        let closed = self.close_in(&transaction, &server, id).await?;
         transaction.commit().await?;
         Ok(closed)
     }
@@ -124,6 +126,7 @@ impl Issuer {
     pub(super) async fn close_in(
         &self,
         transaction: &Transaction<'_>,
+        server: &Server,
         id: Uuid,
     ) -> Result<Option<Lease>, Error> {
         let row = transaction
@@ -139,45 +142,39 @@ impl Issuer {
         if state == "revoked" {
             return Ok(None);
         }
-        // SECURITY: what follows takes away a role's access, so it must not be steered at a role that was not issued.
-        if !lease.login.starts_with(&roles::login_prefix(&self.solution, &lease.service, lease.generation)) {
-            let message = format!(
-                "lease {id} names {}, which is no login of its service; who changed zk.leases?",
-                lease.login
-            );
-            return Err(Error::new(ErrorKind::Invalid, message));
-        }
-        if exists(transaction, &lease.login).await? {
-            roles::disable(transaction, &lease.login).await?;
-        }
+        self.check_login(&lease)?;
+        let disabling = roles::disabling(transaction, server, &lease.login).await?.unwrap_or_default();
         let update = format!("UPDATE zk.leases SET state = 'revoking' WHERE id = {};", roles::literal(id));
         let record = if state == "active" {
             audit::recording(&[Entry::new(&self.solution, self.now(), Action::Close).of(&lease)])?
         } else {
             String::new()
         };
-        transaction.batch_execute(&(update + &record)).await?;
+        transaction.batch_execute(&(disabling + &update + &record)).await?;
         Ok(Some(lease))
     }
 
     /// Ends the sessions of a closed login, then removes it.
     pub(super) async fn finish(&self, client: &mut Client, lease: &Lease) -> Result<(), Error> {
         self.empty(client, &lease.login).await?;
-        let transaction = self.begin(client).await?;
-        let row = transaction
-            .query_typed_opt(
+        let (mut transaction, server) = self.begin(client).await?;
+        // Who else is finishing it waits here.
+        let (row, left) = join(
+            transaction.query_typed_opt(
                 "SELECT FROM zk.leases WHERE id = $1 AND state = 'revoking' FOR UPDATE",
                 &[(&lease.id, Type::UUID)],
-            )
-            .await?;
-        if row.is_none() {
+            ),
+            Left::look(&transaction, &lease.login),
+        )
+        .await;
+        if row?.is_none() {
             return Ok(()); // somebody else finished it
         }
-        let transaction = self.remove(transaction, &lease.login).await?;
+        let removal = self.removing(&mut transaction, &server, &lease.login, left?).await?;
         let now = self.now();
         let entry = Entry::new(&self.solution, now, Action::Revoke).of(lease);
-        let update = roles::set_revoked(lease.id, now) + &audit::recording(&[entry])?;
-        transaction.batch_execute(&update).await?;
+        let script = removal + &roles::set_revoked(lease.id, now) + &audit::recording(&[entry])?;
+        transaction.batch_execute(&script).await?;
         Ok(transaction.commit().await?)
     }
 
@@ -186,24 +183,90 @@ impl Issuer {
         let ended = self.end_sessions(client, login).await;
         match ended {
             // Somebody else may have removed it meanwhile, and with it its sessions.
-            Err(_) if !exists(&self.begin(client).await?, login).await? => Ok(()),
+            Err(_) if !exists(&self.begin(client).await?.0, login).await? => Ok(()),
             other => other,
         }
     }
 
-    /// Removes a closed login and what it left behind, if it is there.
-    pub(super) async fn remove<'t>(
+    /// Settles what a closed login left behind, and returns the statement that removes it, if it is there.
+    pub(super) async fn removing(
         &self,
-        mut transaction: Transaction<'t>,
+        transaction: &mut Transaction<'_>,
+        server: &Server,
         login: &str,
-    ) -> Result<Transaction<'t>, Error> {
-        if exists(&transaction, login).await? {
-            // Whoever was logging in while the login was closed shows by now.
-            sessions::none_left(&mut transaction, login).await?;
-            estate::settle(&transaction, &self.solution, login).await?;
-            roles::remove(&transaction, login).await?;
+        left: Left,
+    ) -> Result<String, Error> {
+        let Left { suspects, belongings } = left;
+        if !suspects.of_a_login {
+            return Ok(String::new());
         }
-        Ok(transaction)
+        // Whoever was logging in while the login was closed shows by now.
+        sessions::none_left(transaction, login, suspects).await?;
+        estate::settle(transaction, server, &self.solution, login, &belongings).await?;
+        estate::refuse_elsewhere(login, &belongings)?;
+        Ok(roles::removal(login))
+    }
+
+    /// Hands over what a closed login owns in another database of the server, and takes away what it was granted there, as
+    /// [`revoke`](Self::revoke) does in its own. `there` is connected to that database, as the issuer.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Blocked`] when the login owns what can run code there, which the message names, and while it is not
+    /// closed; [`ErrorKind::Invalid`] when the lease names a role that is no login of its service; those of the connection.
+    pub async fn settle_elsewhere(&self, there: &mut Client, lease: &Lease) -> Result<(), Error> {
+        let transaction = begin(there, self.config.lock_timeout).await?;
+        let row = transaction
+            .query_typed_opt(
+                "SELECT r.rolcanlogin, coalesce(pg_catalog.shobj_description(r.oid, 'pg_authid'), ''),
+                        pg_catalog.current_setting('server_version_num')::int4 / 10000, pg_catalog.clock_timestamp()
+                 FROM pg_catalog.pg_roles r WHERE r.rolname = $1::text::name",
+                &[(&lease.login, Type::TEXT)],
+            )
+            .await?;
+        let Some(row) = row else { return Ok(()) };
+        // SECURITY: there are no leases there to look at. The comment says whose a login is, and only who may create roles
+        // can write it.
+        let (may_log_in, mark): (bool, &str) = (row.try_get(0)?, row.try_get(1)?);
+        self.check_login(lease)?;
+        if !roles::is_marked(mark, &self.solution, lease.id) {
+            let message = format!("{} is not the login of lease {}", lease.login, lease.id);
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        if may_log_in {
+            let message = format!("{} is not closed; revoke its lease first", lease.login);
+            return Err(Error::new(ErrorKind::Blocked, message));
+        }
+        let server = Server { may_create_roles: true, major: row.try_get(2)?, now: row.try_get(3)? };
+        let found = estate::belongings(&transaction, &lease.login).await?;
+        estate::settle(&transaction, &server, &self.solution, &lease.login, &found).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// SECURITY: what follows takes away a role's access, so it must not be steered at a role that was not issued.
+    fn check_login(&self, lease: &Lease) -> Result<(), Error> {
+        if lease.login.starts_with(&roles::login_prefix(&self.solution, &lease.service, lease.generation)) {
+            return Ok(());
+        }
+        let message = format!(
+            "lease {} names {}, which is no login of its service; who changed zk.leases?",
+            lease.id, lease.login
+        );
+        Err(Error::new(ErrorKind::Invalid, message))
+    }
+}
+
+/// What there is of a closed login.
+pub(super) struct Left {
+    suspects: Suspects,
+    belongings: Belongings,
+}
+
+impl Left {
+    /// Looks, in one round trip. INVARIANT: sessions are looked for before what they could still make.
+    pub(super) async fn look(transaction: &Transaction<'_>, login: &str) -> Result<Self, Error> {
+        let (suspects, belongings) =
+            join(sessions::look(transaction, login), estate::belongings(transaction, login)).await;
+        Ok(Self { suspects: suspects?, belongings: belongings? })
     }
 }
 

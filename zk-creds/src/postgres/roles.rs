@@ -9,6 +9,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::scram::Password;
+use super::transaction::Server;
 use crate::clock::utc;
 use crate::credential::Lease;
 use crate::error::{Error, ErrorKind};
@@ -88,6 +89,12 @@ pub(super) fn mark_prefix(solution: &str, database: u32) -> String {
     format!("login of {solution}, issued by zk-creds in database {database}, lease ")
 }
 
+/// Whether the comment on a login says that it is of this solution and lease, whichever database it was issued from.
+pub(super) fn is_marked(comment: &str, solution: &str, lease: Uuid) -> bool {
+    comment.starts_with(&format!("login of {solution}, issued by zk-creds in database "))
+        && comment.ends_with(&format!(", lease {lease}"))
+}
+
 /// The statement that moves the second fence, which is in the database itself.
 pub(super) fn valid_until(login: &str, until: SystemTime) -> String {
     format!("ALTER ROLE {} VALID UNTIL {};", escape_identifier(login), escape_literal(&utc(until)))
@@ -112,45 +119,42 @@ pub(super) fn literal(lease: Uuid) -> String {
     escape_literal(&lease.to_string())
 }
 
-/// Closes the door: no new login with the old password, nothing to become. Makes the issuer a member of the login, so
-/// that it may end its sessions and hand on what it owns.
-pub(super) async fn disable(transaction: &Transaction<'_>, login: &str) -> Result<(), Error> {
-    let memberships = transaction
-        .query_typed(
-            "SELECT DISTINCT g.rolname::text FROM pg_catalog.pg_auth_members m
-             JOIN pg_catalog.pg_roles g ON g.oid = m.roleid JOIN pg_catalog.pg_roles l ON l.oid = m.member
-             WHERE l.rolname = $1::text::name",
+/// The statements that close the door: no new login with the old password, nothing to become; None when there is no such
+/// role. They make the issuer a member of the login, so that it may end its sessions and hand on what it owns.
+pub(super) async fn disabling(
+    transaction: &Transaction<'_>,
+    server: &Server,
+    login: &str,
+) -> Result<Option<String>, Error> {
+    let row = transaction
+        .query_typed_opt(
+            "SELECT ARRAY(SELECT DISTINCT g.rolname::text FROM pg_catalog.pg_auth_members m
+                          JOIN pg_catalog.pg_roles g ON g.oid = m.roleid WHERE m.member = l.oid)
+             FROM pg_catalog.pg_roles l WHERE l.rolname = $1::text::name",
             &[(&login, Type::TEXT)],
         )
         .await?;
+    let Some(row) = row else { return Ok(None) };
     let role = escape_identifier(login);
     let mut script = format!("ALTER ROLE {role} NOLOGIN PASSWORD NULL VALID UNTIL '-infinity';");
-    for row in &memberships {
-        script.push_str(&format!("REVOKE {} FROM {role};", escape_identifier(row.try_get(0)?)));
+    for membership in row.try_get::<_, Vec<&str>>(0)? {
+        script.push_str(&format!("REVOKE {} FROM {role};", escape_identifier(membership)));
     }
-    let options = membership_options(server_major(transaction).await?);
-    script.push_str(&format!("GRANT {role} TO CURRENT_USER{options};"));
-    Ok(transaction.batch_execute(&script).await?)
+    script.push_str(&format!("GRANT {role} TO CURRENT_USER{};", membership_options(server)));
+    Ok(Some(script))
 }
 
-/// Makes the transaction act as the login, until it ends or is rolled back.
-pub(super) fn act_as(login: &str) -> String {
-    format!("SET LOCAL ROLE {}", escape_identifier(login))
+/// The statements that tell a process to end, as the login. They are rolled back, which ends acting as it.
+pub(super) fn terminating(login: &str, pid: i32) -> String {
+    format!("SET LOCAL ROLE {}; SELECT pg_catalog.pg_terminate_backend({pid})", escape_identifier(login))
 }
 
-/// Removes the login, which owns nothing any more.
-pub(super) async fn remove(transaction: &Transaction<'_>, login: &str) -> Result<(), Error> {
-    Ok(transaction.batch_execute(&format!("DROP ROLE {}", escape_identifier(login))).await?)
+/// The statement that removes the login, which owns nothing any more.
+pub(super) fn removal(login: &str) -> String {
+    format!("DROP ROLE {};", escape_identifier(login))
 }
 
 /// From PostgreSQL 16 a membership says itself what it is good for; before, the member's attribute does.
-pub(super) fn membership_options(server_major: i32) -> &'static str {
-    if server_major >= 16 { " WITH INHERIT TRUE, SET TRUE" } else { "" }
-}
-
-pub(super) async fn server_major(transaction: &Transaction<'_>) -> Result<i32, Error> {
-    let row = transaction
-        .query_typed_one("SELECT pg_catalog.current_setting('server_version_num')::int4 / 10000", &[])
-        .await?;
-    Ok(row.try_get(0)?)
+pub(super) fn membership_options(server: &Server) -> &'static str {
+    if server.major >= 16 { " WITH INHERIT TRUE, SET TRUE" } else { "" }
 }

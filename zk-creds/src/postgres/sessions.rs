@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join3;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Transaction};
+use tokio_postgres::{Client, SimpleQueryMessage, Transaction};
 
 use super::issuer::Issuer;
 use super::revoke::exists;
@@ -20,15 +21,14 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 impl Issuer {
     /// Ends the sessions of a closed login and sees that they ended. One that became another role is found by its login.
     pub(super) async fn end_sessions(&self, client: &mut Client, login: &str) -> Result<(), Error> {
-        let (start, mut pause) = (Instant::now(), FIRST_PAUSE);
+        let (begun, mut pause) = (Instant::now(), FIRST_PAUSE);
+        let mut transaction = begin(client, self.config.lock_timeout).await?;
         loop {
-            // The server shows one transaction one picture of its sessions, so each look is a transaction of its own.
-            let mut transaction = begin(client, self.config.lock_timeout).await?;
-            if !exists(&transaction, login).await? || tell(&mut transaction, login).await?.is_empty() {
+            let suspects = look(&transaction, login).await?;
+            if tell(&mut transaction, login, suspects).await?.is_empty() {
                 return Ok(());
             }
-            drop(transaction);
-            if start.elapsed() >= self.config.termination_timeout {
+            if begun.elapsed() >= self.config.termination_timeout {
                 return Err(still_there(login));
             }
             // The server itself would look every tenth of a second.
@@ -39,8 +39,12 @@ impl Issuer {
 }
 
 /// Fails while the closed login has a session.
-pub(super) async fn none_left(transaction: &mut Transaction<'_>, login: &str) -> Result<(), Error> {
-    if tell(transaction, login).await?.is_empty() { Ok(()) } else { Err(still_there(login)) }
+pub(super) async fn none_left(
+    transaction: &mut Transaction<'_>,
+    login: &str,
+    suspects: Suspects,
+) -> Result<(), Error> {
+    if tell(transaction, login, suspects).await?.is_empty() { Ok(()) } else { Err(still_there(login)) }
 }
 
 fn still_there(login: &str) -> Error {
@@ -50,55 +54,76 @@ fn still_there(login: &str) -> Error {
 }
 
 /// Tells every session of the login to end, and returns those told, without waiting.
-async fn tell(transaction: &mut Transaction<'_>, login: &str) -> Result<Vec<i32>, Error> {
+async fn tell(transaction: &mut Transaction<'_>, login: &str, suspects: Suspects) -> Result<Vec<i32>, Error> {
     let mut told = Vec::new();
-    for (pid, shown) in suspects(transaction, login).await? {
-        let answer = terminate(transaction, login, pid).await?;
-        if shown || answer != Answer::NotItsSession {
+    for (pid, shown) in suspects.processes {
+        // One that ended between two looks, such as that of an issuer that was killed, is nobody's session any more.
+        let is_open = match terminate(transaction, login, pid).await? {
+            Answer::Told => true,
+            Answer::Gone => false,
+            Answer::NotItsSession => shown,
+        };
+        if is_open {
             told.push(pid);
         }
     }
     Ok(told)
 }
 
-/// The processes that the server shows as sessions of the login (true), and those that it shows as nobody's (false).
+/// Whether a login is there, and the processes that may be sessions of it: those that the server shows as such (true), and
+/// as nobody's (false).
+pub(super) struct Suspects {
+    pub(super) of_a_login: bool,
+    processes: BTreeMap<i32, bool>,
+}
+
+/// Looks for sessions of a login. There are none of a role that is gone.
 ///
 /// A session that is starting has authenticated, waits as long as its own option `post_auth_delay` says, and only then
 /// appears in `pg_stat_activity`, or gets its user's name there. All that while it holds the lock on its virtual
 /// transaction, which it took before it authenticated.
 ///
-/// INVARIANT: locks are read first. A session that starts in between then shows in both, or in the second alone; in the
-/// other order it could show in neither.
-async fn suspects(transaction: &Transaction<'_>, login: &str) -> Result<BTreeMap<i32, bool>, Error> {
-    let locks = transaction
-        .query_typed("SELECT DISTINCT pid FROM pg_catalog.pg_locks WHERE pid IS NOT NULL", &[])
-        .await?;
-    let shown = transaction
-        .query_typed(
+/// INVARIANT: the three are asked in one round trip and in this order. Locks are read first: a session that starts in
+/// between then shows in both, or in the second alone; in the other order it could show in neither. The server shows one
+/// transaction one picture of its sessions until it is told to forget it.
+pub(super) async fn look(transaction: &Transaction<'_>, login: &str) -> Result<Suspects, Error> {
+    let (exists, locks, shown) = join3(
+        exists(transaction, login),
+        transaction.query_typed(
+            "SELECT DISTINCT pid, pg_catalog.pg_stat_clear_snapshot()::text FROM pg_catalog.pg_locks WHERE pid IS NOT NULL",
+            &[],
+        ),
+        transaction.query_typed(
             "SELECT pid, coalesce(usename = $1::text::name, false) FROM pg_catalog.pg_stat_activity
              WHERE usesysid IS NOT NULL",
             &[(&login, Type::TEXT)],
-        )
-        .await?;
-    let mut suspects = BTreeMap::new();
+        ),
+    )
+    .await;
+    let (exists, locks, shown) = (exists?, locks?, shown?);
+    let mut suspects = Suspects { of_a_login: exists, processes: BTreeMap::new() };
+    if !exists {
+        return Ok(suspects);
+    }
     for row in &locks {
-        suspects.insert(row.try_get(0)?, false);
+        suspects.processes.insert(row.try_get(0)?, false);
     }
     for row in &shown {
         let (pid, is_its) = (row.try_get(0)?, row.try_get(1)?);
         if is_its {
-            suspects.insert(pid, true)
+            suspects.processes.insert(pid, true)
         } else {
-            suspects.remove(&pid)
+            suspects.processes.remove(&pid)
         };
     }
     Ok(suspects)
 }
 
-#[derive(Debug, PartialEq, Eq)]
 enum Answer {
-    /// It ended, or was told to end, or was gone.
+    /// It was told to end.
     Told,
+    /// There is no such process any more.
+    Gone,
     /// The process is a session of somebody else, or has not authenticated, which a closed login no longer can.
     NotItsSession,
 }
@@ -110,12 +135,18 @@ enum Answer {
 async fn terminate(transaction: &mut Transaction<'_>, login: &str, pid: i32) -> Result<Answer, Error> {
     // Rolled back in any case, which ends acting as the login.
     let attempt = transaction.transaction().await?;
-    attempt.batch_execute(&roles::act_as(login)).await?;
-    match attempt.query_typed_one("SELECT pg_catalog.pg_terminate_backend($1)", &[(&pid, Type::INT4)]).await {
-        Ok(_) => Ok(attempt.rollback().await.map(|()| Answer::Told)?),
-        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
-            Ok(attempt.rollback().await.map(|()| Answer::NotItsSession)?)
+    let answer = match attempt.simple_query(&roles::terminating(login, pid)).await {
+        Ok(messages) => {
+            let value = |message: &SimpleQueryMessage| match message {
+                SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+                _ => None,
+            };
+            let was_told = messages.iter().any(|message| value(message).as_deref() == Some("t"));
+            if was_told { Answer::Told } else { Answer::Gone }
         }
-        Err(error) => Err(error.into()),
-    }
+        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Answer::NotItsSession,
+        Err(error) => return Err(error.into()),
+    };
+    attempt.rollback().await?;
+    Ok(answer)
 }

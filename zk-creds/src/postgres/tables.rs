@@ -1,5 +1,6 @@
 //! Our tables: made, known to be ours, locked; and the leases in them.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio_postgres::types::Type;
@@ -60,54 +61,78 @@ pub(super) async fn verify(transaction: &Transaction<'_>) -> Result<Server, Erro
 /// and for a superuser must be one too.
 pub(crate) async fn verify_that(transaction: &Transaction<'_>, tables: Tables) -> Result<Server, Error> {
     let Tables { names, made_by } = tables;
-    let row = transaction
-        .query_typed_one(
-            "WITH ours AS (
-                 SELECT c.*, n.nspowner FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-                 WHERE n.nspname = 'zk' AND c.relname::text = ANY ($1)
-             )
-             SELECT (SELECT count(*) FROM ours),
-               ARRAY(
-                 SELECT DISTINCT o.rolname::text FROM ours c, pg_catalog.pg_roles o
-                 WHERE o.oid IN (c.nspowner, c.relowner) AND o.oid <> me.oid
-                   AND NOT CASE WHEN me.rolsuper THEN o.rolsuper
-                           ELSE NOT o.rolcanlogin AND pg_catalog.pg_has_role(current_user, o.oid, 'USAGE') END),
-               ARRAY(
-                 SELECT c.relname::text FROM ours c
-                 WHERE NOT (c.relkind = 'r' AND c.relpersistence = 'p' AND NOT c.relrowsecurity AND NOT c.relispartition
-                   AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal)
-                   AND NOT EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid)
-                   AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE c.oid IN (i.inhrelid, i.inhparent)))),
-               me.rolsuper OR me.rolcreaterole,
-               pg_catalog.current_setting('server_version_num')::int4 / 10000,
-               pg_catalog.clock_timestamp()
-             FROM pg_catalog.pg_roles me WHERE me.rolname = current_user",
+    // What is asked for is little, because it is asked for in every transaction: planning costs more than looking.
+    let rows = transaction
+        .query_typed(
+            "SELECT t.relname, t.relowner, t.nspowner, t.plain, me.oid, me.rolsuper OR me.rolcreaterole,
+                    pg_catalog.current_setting('server_version_num')::int4 / 10000, pg_catalog.clock_timestamp()
+             FROM pg_catalog.pg_roles me LEFT JOIN (
+               SELECT c.relname::text, c.relowner, n.nspowner,
+                      c.relkind = 'r' AND c.relpersistence = 'p'
+                        AND NOT (c.relrowsecurity OR c.relispartition OR c.relhastriggers OR c.relhasrules OR c.relhassubclass)
+                        AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid) AS plain
+               FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid
+               WHERE n.nspname = 'zk' AND c.relname = ANY ($1::text[]::name[])
+             ) AS t ON true
+             WHERE me.rolname = current_user",
             &[(&names, Type::TEXT_ARRAY)],
         )
         .await?;
-    let (found, strangers, odd): (i64, Vec<String>, Vec<String>) =
-        (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-    if !strangers.is_empty() {
-        let message = format!(
-            "the schema zk or a table in it belongs to {}, which is not the connected role; find out who made it, \
-             then drop it, or give it to the connected role, and call `{made_by}`",
-            strangers.join(" and ")
-        );
-        return Err(Error::new(ErrorKind::Denied, message));
+    let (mut found, mut owners, mut odd, mut server) = (0, BTreeSet::new(), Vec::new(), None);
+    for row in &rows {
+        let me: u32 = row.try_get(4)?;
+        server =
+            Some(Server { may_create_roles: row.try_get(5)?, major: row.try_get(6)?, now: row.try_get(7)? });
+        let Some(name) = row.try_get::<_, Option<&str>>(0)? else { continue };
+        found += 1;
+        owners.extend([row.try_get::<_, u32>(1)?, row.try_get(2)?].into_iter().filter(|owner| *owner != me));
+        if !row.try_get::<_, bool>(3)? {
+            odd.push(name);
+        }
     }
+    refuse_strangers(transaction, &Vec::from_iter(owners), made_by).await?;
     if !odd.is_empty() {
         let message = format!(
             "zk.{} has triggers, rules, policies or children, which `{made_by}` does not make; find out who added \
-             them, and drop them",
+             them, drop them, and VACUUM the table",
             odd.join(" and zk.")
         );
         return Err(Error::new(ErrorKind::Denied, message));
     }
-    if usize::try_from(found) != Ok(names.len()) {
-        let message = format!("there is no table zk.{}; call `{made_by}` first", names.join(" or zk."));
-        return Err(Error::new(ErrorKind::Missing, message));
+    match server {
+        Some(server) if found == names.len() => Ok(server),
+        _ => {
+            let message = format!("there is no table zk.{}; call `{made_by}` first", names.join(" or zk."));
+            Err(Error::new(ErrorKind::Missing, message))
+        }
     }
-    Ok(Server { may_create_roles: row.try_get(3)?, major: row.try_get(4)?, now: row.try_get(5)? })
+}
+
+/// Refuses owners other than the connected role, unless they are what it may be.
+async fn refuse_strangers(transaction: &Transaction<'_>, owners: &[u32], made_by: &str) -> Result<(), Error> {
+    if owners.is_empty() {
+        return Ok(());
+    }
+    let rows = transaction
+        .query_typed(
+            "SELECT o.rolname::text FROM pg_catalog.pg_roles o, pg_catalog.pg_roles me
+             WHERE o.oid = ANY ($1) AND me.rolname = current_user
+               AND NOT CASE WHEN me.rolsuper THEN o.rolsuper
+                       ELSE NOT o.rolcanlogin AND pg_catalog.pg_has_role(current_user, o.oid, 'USAGE') END
+             ORDER BY 1",
+            &[(&owners, Type::OID_ARRAY)],
+        )
+        .await?;
+    let strangers: Vec<&str> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    if strangers.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "the schema zk or a table in it belongs to {}, which is not the connected role; find out who made it, \
+         then drop it, or give it to the connected role, and call `{made_by}`",
+        strangers.join(" and ")
+    );
+    Err(Error::new(ErrorKind::Denied, message))
 }
 
 /// Makes issues and rotations wait for each other, whichever issuer makes them.

@@ -115,7 +115,7 @@ impl Issuer {
     ) -> Result<Grant, Error> {
         let token = Token::parse(text)?;
         let (hash, now) = (key.hash(&token), self.now());
-        let transaction = self.begin(client).await?;
+        let (transaction, _) = self.begin(client).await?;
         let row = transaction
             .query_typed_opt(
                 &format!(
@@ -142,7 +142,7 @@ impl Issuer {
     /// [`ErrorKind::Expired`] when it has ended or was revoked; those of the connection.
     pub async fn renew_token(&self, client: &mut Client, token: &Lease) -> Result<Lease, Error> {
         let now = self.now();
-        let transaction = self.begin(client).await?;
+        let (transaction, _) = self.begin(client).await?;
         let row = transaction
             .query_typed_opt(
                 &format!(
@@ -202,7 +202,7 @@ impl Issuer {
     /// # Errors
     /// [`ErrorKind::Missing`] for an unknown lease; those of the connection.
     pub async fn revoke_token(&self, client: &mut Client, token: &Lease) -> Result<(), Error> {
-        let transaction = self.begin(client).await?;
+        let (transaction, _) = self.begin(client).await?;
         let changed = transaction
             .execute_typed(
                 "UPDATE zk.tokens SET revoked = true WHERE id = $1 AND solution = $2",

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use futures_util::future::{join, join3};
 use tokio_postgres::{Client, IsolationLevel, Transaction};
 
 use super::issuer::Issuer;
@@ -20,10 +21,14 @@ pub(crate) struct Server {
 
 impl Issuer {
     /// Begins a transaction in which names mean what PostgreSQL means by them and the tables are known to be ours.
-    pub(super) async fn begin<'a>(&self, client: &'a mut Client) -> Result<Transaction<'a>, Error> {
-        let transaction = begin(client, self.config.lock_timeout).await?;
-        tables::verify(&transaction).await?;
-        Ok(transaction)
+    pub(super) async fn begin<'a>(&self, client: &'a mut Client) -> Result<(Transaction<'a>, Server), Error> {
+        let transaction = start(client).await?;
+        // INVARIANT: futures are polled in order, and each sends what it asks at once: one round trip, and the server
+        // has set what names mean before it looks at the tables.
+        let settings = settings(self.config.lock_timeout);
+        let (set, server) = join(transaction.batch_execute(&settings), tables::verify(&transaction)).await;
+        set?;
+        Ok((transaction, server?))
     }
 
     /// The same, for what creates logins: issuers wait for each other, and both clocks must agree.
@@ -31,9 +36,18 @@ impl Issuer {
         &self,
         client: &'a mut Client,
     ) -> Result<(Transaction<'a>, Server), Error> {
-        let transaction = begin(client, self.config.lock_timeout).await?;
-        let server = tables::verify(&transaction).await?;
-        tables::lock(&transaction).await?;
+        let transaction = start(client).await?;
+        let settings = settings(self.config.lock_timeout);
+        // As above. A lock runs nobody's code, whosever table it is on, and ends with the transaction that is refused.
+        let (set, server, locked) = join3(
+            transaction.batch_execute(&settings),
+            tables::verify(&transaction),
+            tables::lock(&transaction),
+        )
+        .await;
+        set?;
+        let server = server?;
+        locked?;
         if !server.may_create_roles {
             let message = "the connected role may not create roles; as a superuser, ALTER ROLE … CREATEROLE";
             return Err(Error::new(ErrorKind::Denied, message));
@@ -60,20 +74,21 @@ impl Issuer {
 
 /// Begins a transaction in which names mean what PostgreSQL means by them.
 pub(crate) async fn begin(client: &mut Client, lock_timeout: Duration) -> Result<Transaction<'_>, Error> {
+    let transaction = start(client).await?;
+    transaction.batch_execute(&settings(lock_timeout)).await?;
+    Ok(transaction)
+}
+
+pub(super) async fn start(client: &mut Client) -> Result<Transaction<'_>, Error> {
     // Whoever waited for a lock has to see what its holder did, so each statement takes a snapshot of its own.
-    let transaction = client
-        .build_transaction()
-        .isolation_level(IsolationLevel::ReadCommitted)
-        .read_only(false)
-        .start()
-        .await?;
+    let builder = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).read_only(false);
+    Ok(builder.start().await?)
+}
+
+/// What a transaction sets before anything else.
+pub(super) fn settings(lock_timeout: Duration) -> String {
     // SECURITY: with another search_path, whoever may create functions or operators in one of its schemas could have
     // the issuer run them (CVE-2018-1058). pg_temp is named because it is searched first when it is not.
     let milliseconds = lock_timeout.as_millis().clamp(1, i32::MAX.unsigned_abs().into());
-    transaction
-        .batch_execute(&format!(
-            "SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL lock_timeout = {milliseconds}"
-        ))
-        .await?;
-    Ok(transaction)
+    format!("SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL lock_timeout = {milliseconds}")
 }

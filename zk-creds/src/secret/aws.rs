@@ -294,6 +294,10 @@ fn failed<E: ProvideErrorMetadata>(error: &SdkError<E>) -> Error {
         (SdkError::ServiceError(failure), _) if failure.raw().status().is_server_error() => {
             (ErrorKind::Unavailable, "AWS failed")
         }
+        // Something in between refuses without AWS' code.
+        (SdkError::ServiceError(failure), _) if matches!(failure.raw().status().as_u16(), 401 | 403) => {
+            (ErrorKind::Denied, "AWS refuses the caller")
+        }
         _ => (ErrorKind::Invalid, "AWS does not take this request"),
     };
     if code.is_empty() { Error::new(kind, text) } else { Error::new(kind, format!("{text} ({code})")) }

@@ -16,6 +16,7 @@ use rustls::{
 };
 
 use super::material::Loaded;
+use crate::manifest::Manifest;
 
 /// Whom a server lets in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +28,27 @@ pub enum Clients {
     Known,
     /// Whoever has a certificate under our roots with one of these identities, such as `spiffe://shop.example/orders`.
     These(BTreeSet<String>),
+}
+
+impl Clients {
+    /// The services that name `service` among their peers in the manifest, by their identities under a trust domain.
+    ///
+    /// # Examples
+    /// ```
+    /// use zk_creds::{Manifest, tls::Clients};
+    ///
+    /// let manifest = Manifest::from_json(r#"{ "solution": "crm", "services": [
+    ///     { "name": "orders", "roles": ["crm_agent"], "peers": ["billing"] },
+    ///     { "name": "billing", "roles": ["crm_manager"] }
+    /// ] }"#)?;
+    /// let Clients::These(callers) = Clients::callers(&manifest, "billing", "crm.example") else { panic!() };
+    /// assert_eq!(callers.into_iter().collect::<Vec<_>>(), ["spiffe://crm.example/orders"]);
+    /// # Ok::<(), zk_creds::Diagnostics>(())
+    /// ```
+    #[must_use]
+    pub fn callers(manifest: &Manifest, service: &str, trust_domain: &str) -> Self {
+        Self::These(manifest.callers(service).map(|name| format!("spiffe://{trust_domain}/{name}")).collect())
+    }
 }
 
 /// The identity in a certificate: its one URI, such as `spiffe://shop.example/orders`. None without one, or with several.

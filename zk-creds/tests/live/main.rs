@@ -5,6 +5,7 @@
 mod audit;
 mod certificates;
 mod deploy;
+mod elsewhere;
 mod faults;
 mod hostile;
 mod https;
@@ -13,6 +14,7 @@ mod leases;
 mod names;
 mod proxy;
 mod reconcile;
+mod renewal;
 mod rotation;
 mod shop;
 mod tokens;
@@ -240,4 +242,30 @@ async fn tls_refusals() {
     let endpoint =
         Endpoint { port: elsewhere.port(), root_certificate: elsewhere.ca_file(), ..shop.endpoint() };
     assert_kind(connect(endpoint).await, ErrorKind::Untrusted);
+}
+
+/// The manifest chooses how often a password is hashed; tokio-postgres takes any choice, and psql in another test.
+#[tokio::test]
+async fn a_password_is_hashed_as_often_as_the_manifest_says() {
+    let mut shop = Shop::create().await;
+    let superuser = shop.database.connect().await.unwrap();
+    for iterations in [1, 4096, 100_000] {
+        shop.manifest.services[0].scram_iterations = iterations;
+        let credential = shop.issue().await;
+        let row = superuser
+            .query_one(
+                "SELECT rolpassword FROM pg_authid WHERE rolname = $1::text::name",
+                &[&credential.lease().login],
+            )
+            .await
+            .unwrap();
+        assert!(row.get::<_, String>(0).starts_with(&format!("SCRAM-SHA-256${iterations}:")));
+        drop(shop.connect(&credential).await.unwrap());
+        shop.revoke(&credential).await.unwrap();
+    }
+    for wrong in [0, 100_001] {
+        shop.manifest.services[0].scram_iterations = wrong;
+        let service = shop.manifest.services[0].clone();
+        assert_kind(shop.issuer.issue(&mut shop.admin, &service).await, ErrorKind::Invalid);
+    }
 }

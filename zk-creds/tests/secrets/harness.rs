@@ -1,6 +1,7 @@
 //! Runs every law against one store, and holds a server to the gaps that were declared for it.
 
-use zk_creds::secret::SecretStore;
+use zk_creds::Error;
+use zk_creds::secret::{SecretName, SecretStore, Stage, Version};
 use zk_creds::testing::{self, Broken, LAWS};
 
 /// Laws that a server cannot show, with the reason. They are run all the same: a gap that is closed has to go.
@@ -31,6 +32,32 @@ pub(crate) async fn run(server: &str, store: &dyn SecretStore, gaps: Gaps<'_>) {
     }
     assert!(gaps.iter().all(|(name, _)| LAWS.contains(name)), "a gap names no law");
     assert!(wrong.is_empty(), "{server}:\n{}", wrong.join("\n"));
+}
+
+/// Everything that a store can be asked for, once.
+#[cfg(any(feature = "aws", feature = "vault"))]
+pub(crate) async fn does_everything(store: &dyn SecretStore) -> Result<(), Error> {
+    let name = SecretName::new(&format!("key-{}", Version::random()))?;
+    let first = store.create(&name, &"one".into()).await?;
+    let second = store.put(&name, &"two".into(), &first).await?;
+    let third = store.stage(&name, &"three".into()).await?;
+    store.promote(&name, &third, &second).await?;
+    let fourth = store.stage(&name, &"four".into()).await?;
+    store.discard(&name, &fourth).await?;
+    assert!(store.read(&name, Stage::Current).await?.has_value(&"three".into()));
+    store.delete(&name, &third).await?;
+    store.recover(&name).await?;
+    store.delete(&name, &third).await?;
+    store.purge(&name).await
+}
+
+/// The policy that the manual gives, as it stands there.
+#[cfg(any(feature = "aws", feature = "vault"))]
+pub(crate) fn in_the_manual(mark: &str) -> &'static str {
+    let manual = include_str!("../../../docs/src/secrets.md");
+    let (_, after) = manual.split_once(mark).unwrap();
+    let (_, code) = after.split_once("```").unwrap();
+    code.split_once('\n').unwrap().1.split_once("```").unwrap().0
 }
 
 pub(crate) async fn check(law: &str, store: &dyn SecretStore) -> Result<(), Broken> {

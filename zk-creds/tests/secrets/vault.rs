@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use secrecy::SecretString;
 use testkit::emulator::{Emulator, Service};
+use testkit::kms::{KeyService, Login, Place};
 use zk_creds::ErrorKind;
 use zk_creds::secret::{Endpoint, SecretName, SecretStore, Stage, VaultSecrets};
 
@@ -47,6 +48,33 @@ async fn a_wrong_token_is_denied_and_an_outage_is_unavailable() {
     bao.stop().unwrap();
     let error = store.create(&name, &"one".into()).await.unwrap_err();
     assert!(error.kind() == ErrorKind::Unavailable && error.is_transient(), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the Python environment: ./dev test"]
+async fn the_policy_of_the_manual_suffices_and_no_capability_is_spare() {
+    let bao = KeyService::start(Place::OpenBao).unwrap();
+    let store = |policy: &str| {
+        let Login::Token(token) = bao.log_in_with(policy).unwrap() else { panic!("Vault has tokens") };
+        let endpoint = Endpoint::new(&bao.endpoint()).unwrap();
+        VaultSecrets::new(&endpoint, "secret", "crm", Arc::new(SecretString::from(token))).unwrap()
+    };
+    let policy = harness::in_the_manual("<!-- the policy of who keeps secrets in Vault -->");
+    harness::run("OpenBao, with the manual's policy", &store(policy), &[]).await;
+    for line in policy.lines() {
+        let (before, after) = line.split_once('[').unwrap();
+        let (capabilities, after) = after.split_once(']').unwrap();
+        for spare in capabilities.split(", ") {
+            let left: Vec<&str> = capabilities.split(", ").filter(|other| *other != spare).collect();
+            let less = policy.replace(line, &format!("{before}[{}]{after}", left.join(", ")));
+            let error = harness::does_everything(&store(&less)).await.expect_err(spare);
+            assert_eq!(error.kind(), ErrorKind::Denied, "without {spare} in `{line}`: {error}");
+        }
+    }
+    let reads = store("path \"secret/data/crm/*\" { capabilities = [\"read\"] }");
+    let name = SecretName::new("key").unwrap();
+    store(policy).create(&name, &"one".into()).await.unwrap();
+    assert!(reads.read(&name, Stage::Current).await.unwrap().has_value(&"one".into()));
 }
 
 #[test]

@@ -89,7 +89,8 @@ impl Encryptor {
     ///
     /// # Errors
     ///
-    /// What the KMS or the store says; keys wrapped again before stay so.
+    /// What the KMS or the store says; keys wrapped again before stay so. [`ErrorKind::Corrupt`] when what the KMS wrapped
+    /// does not unwrap to the same key: each is tried before it replaces the former one.
     pub async fn rewrap_keys<P>(&self, mut progress: P) -> Result<Rewrapped, Error>
     where
         P: FnMut(&Rewrapped) + Send,
@@ -109,8 +110,14 @@ impl Encryptor {
             } else {
                 let context = wrapping_context(&record.scope, record.generation, record.id)?;
                 let again = self.kms.rewrap_key(wrapped, &context, &context).await;
-                let again =
-                    again.map_err(|e| Error::kms(&format!("cannot rewrap data key {}", record.id), e))?;
+                let cannot = |e| Error::kms(&format!("cannot rewrap data key {}", record.id), e);
+                let again = again.map_err(cannot)?;
+                // SECURITY: it replaces the only copy. Whatever the KMS made of it, it must be this key.
+                let unwrapped = self.kms.unwrap_key(&again, &context).await.map_err(cannot)?;
+                if KeyId::of(&unwrapped)? != record.id {
+                    let text = format!("data key {} was wrapped again as another key", record.id);
+                    return Err(Error::new(ErrorKind::Corrupt, text));
+                }
                 match self.store.replace_wrapped(record.id, wrapped, &again).await {
                     Ok(()) => done.rewrapped += 1,
                     Err(error) if error.kind() == ErrorKind::Conflict => done.conflicts += 1,

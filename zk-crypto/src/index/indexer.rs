@@ -174,7 +174,7 @@ impl Indexer {
     /// # Errors
     ///
     /// As [`Indexer::token`], for an index of whole values; [`ErrorKind::Invalid`] for a text of more than 65 536
-    /// characters.
+    /// bytes.
     pub fn tokens(&self, text: &str) -> Result<Vec<Token>, Error> {
         let text = self.one_text(text)?;
         match self.keys()? {
@@ -266,15 +266,15 @@ impl Indexer {
 
     fn hash(&self, key: &Versioned, value: &[u8]) -> Result<Token, Error> {
         let hash = match self.index.slow {
-            None => hmac(&key.key, value)?,
+            None => hmac(&**key.key, value)?,
             Some(slow) => {
-                let salt = hmac(&key.key, &[SALT])?;
+                let salt = hmac(&**key.key, &[SALT])?;
                 let salt = salt.first_chunk().ok_or_else(ended)?;
                 let slow = slow.hash(salt, value)?;
                 let mut hashed = Zeroizing::new(Vec::with_capacity(33));
                 hashed.push(HASHED);
                 hashed.extend_from_slice(&*slow);
-                hmac(&key.key, &hashed)?
+                hmac(&**key.key, &hashed)?
             }
         };
         Ok(Token::cut(key.version, &hash, self.index.bits))
@@ -300,7 +300,7 @@ fn pieces(kind: Kind, text: &str) -> BTreeSet<&str> {
     }
 }
 
-fn hmac(key: &[u8; 32], input: &[u8]) -> Result<Zeroizing<[u8; 32]>, Error> {
+pub(super) fn hmac(key: &[u8], input: &[u8]) -> Result<Zeroizing<[u8; 32]>, Error> {
     let mac = Hmac::<Sha256>::new_from_slice(key);
     let mut mac = mac.map_err(|_| Error::new(ErrorKind::Corrupt, "HMAC takes keys of any length"))?;
     mac.update(input);

@@ -63,19 +63,31 @@ impl XChaCha {
     }
 }
 
-fn cipher(algorithm: &'static Algorithm, key: &[u8; 32]) -> Option<LessSafeKey> {
+pub(super) fn cipher(algorithm: &'static Algorithm, key: &[u8; 32]) -> Option<LessSafeKey> {
     UnboundKey::new(algorithm, key).ok().map(LessSafeKey::new)
 }
 
 #[inline]
-fn seal(cipher: &LessSafeKey, nonce: [u8; SUFFIX], aad: &[u8], text: &[u8], out: &mut [u8]) -> Option<()> {
+pub(super) fn seal(
+    cipher: &LessSafeKey,
+    nonce: [u8; SUFFIX],
+    aad: &[u8],
+    text: &[u8],
+    out: &mut [u8],
+) -> Option<()> {
     let (sealed, tag) = out.split_last_chunk_mut::<TAG>()?;
     let nonce = Nonce::assume_unique_for_key(nonce);
     cipher.seal_out_of_place_scatter(nonce, Aad::from(aad), text, sealed, &[], tag).ok()
 }
 
 #[inline]
-fn open(cipher: &LessSafeKey, nonce: [u8; SUFFIX], aad: &[u8], sealed: &[u8], out: &mut [u8]) -> Option<()> {
+pub(super) fn open(
+    cipher: &LessSafeKey,
+    nonce: [u8; SUFFIX],
+    aad: &[u8],
+    sealed: &[u8],
+    out: &mut [u8],
+) -> Option<()> {
     let (sealed, tag) = sealed.split_last_chunk::<TAG>()?;
     let nonce = Nonce::assume_unique_for_key(nonce);
     cipher.open_separate_gather(nonce, Aad::from(aad), sealed, tag, out).ok()

@@ -48,14 +48,26 @@ impl XChaCha {
     }
 }
 
-fn seal<C: AeadInOut>(cipher: &C, nonce: &Nonce<C>, aad: &[u8], text: &[u8], out: &mut [u8]) -> Option<()> {
+pub(super) fn seal<C: AeadInOut>(
+    cipher: &C,
+    nonce: &Nonce<C>,
+    aad: &[u8],
+    text: &[u8],
+    out: &mut [u8],
+) -> Option<()> {
     let (sealed, place) = out.split_last_chunk_mut::<TAG>()?;
     let tag = cipher.encrypt_inout_detached(nonce, aad, InOutBuf::new(text, sealed).ok()?).ok()?;
     place.copy_from_slice(&tag);
     Some(())
 }
 
-fn open<C: AeadInOut>(cipher: &C, nonce: &Nonce<C>, aad: &[u8], sealed: &[u8], out: &mut [u8]) -> Option<()> {
+pub(super) fn open<C: AeadInOut>(
+    cipher: &C,
+    nonce: &Nonce<C>,
+    aad: &[u8],
+    sealed: &[u8],
+    out: &mut [u8],
+) -> Option<()> {
     let (sealed, tag) = sealed.split_last_chunk::<TAG>()?;
     let both = InOutBuf::new(sealed, out).ok()?;
     cipher.decrypt_inout_detached(nonce, aad, both, tag.as_slice().try_into().ok()?).ok()

@@ -13,14 +13,14 @@ use deadpool_postgres::{Manager, Pool};
 use testkit::Database;
 use tokio_postgres::{Client, Config, NoTls};
 use zk_crypto::{
-    BlindIndex, Column, Encryptor, EncryptorConfig, IndexSpec, Migration, Normalizer, PostgresKeyStore,
-    Reindex, Reseal, Scope, Sealed,
+    BlindIndex, Column, Encryptor, EncryptorConfig, Error, IndexSpec, Migration, Normalizer,
+    PostgresKeyStore, Reindex, Reseal, Scope, Sealed,
 };
 use zk_kms::{LocalKms, PassphraseCost};
 
 pub(crate) const ROWS: i64 = 240;
-/// Slow enough that there is a middle of the work to be hit in.
-const PACE: u32 = 300;
+/// Slow enough that there is a middle of the work to be hit in, also on a machine that has more to do.
+const PACE: u32 = 150;
 const EMAIL: Column<String> = Column::new("public.people", "email");
 const NAME: Column<String> = Column::new("public.people", "name_sealed");
 const PASSPHRASE: &str = "correct horse battery staple";
@@ -70,32 +70,41 @@ impl Orders {
     }
 
     pub(crate) async fn work(&self) {
-        let encryptor = self.encryptor();
         let mut client = self.connect(&self.name).await;
-        let done = match self.task.as_str() {
+        self.run(&mut client, &self.encryptor(), PACE).await.unwrap();
+    }
+
+    /// Does the task with whatever encryptor there is.
+    pub(crate) async fn run(
+        &self,
+        client: &mut Client,
+        encryptor: &Encryptor,
+        pace: u32,
+    ) -> Result<u64, Error> {
+        let migration = self.migration().max_per_second(pace);
+        match self.task.as_str() {
             "reseal" => {
                 Reseal::new(("public", "people"), "id", "email", scope())
                     .context(|row| EMAIL.context(&scope(), row))
                     .batch_size(3)
-                    .max_per_second(PACE)
-                    .run(&mut client, &encryptor)
+                    .max_per_second(pace)
+                    .run(client, encryptor)
                     .await
             }
             "reindex" => {
                 let columns = ["email_odd", "email_even"];
                 Reindex::unique(("public", "people"), "id", "email", columns, &index(), scope())
                     .batch_size(3)
-                    .max_per_second(PACE)
-                    .run(&mut client, &encryptor)
+                    .max_per_second(pace)
+                    .run(client, encryptor)
                     .await
             }
-            "seal" => self.migration().seal(&mut client, &encryptor).await,
-            "verify" => self.migration().verify(&mut client, &encryptor).await,
-            "erase" => self.migration().erase(&mut client, &encryptor).await,
-            "roll back" => self.migration().roll_back(&mut client, &encryptor).await,
+            "seal" => migration.seal(client, encryptor).await,
+            "verify" => migration.verify(client, encryptor).await,
+            "erase" => migration.erase(client, encryptor).await,
+            "roll back" => migration.roll_back(client, encryptor).await,
             other => panic!("no such task: {other}"),
-        };
-        done.unwrap();
+        }
     }
 
     pub(crate) fn migration(&self) -> Migration {
@@ -105,11 +114,17 @@ impl Orders {
             .max_per_second(PACE)
     }
 
-    fn encryptor(&self) -> Encryptor {
-        let kms = LocalKms::open(&self.ring, &PASSPHRASE.into()).unwrap();
+    pub(crate) fn encryptor(&self) -> Encryptor {
+        Encryptor::new(Arc::new(self.kms()), Arc::new(self.key_store()), EncryptorConfig::default()).unwrap()
+    }
+
+    pub(crate) fn kms(&self) -> LocalKms {
+        LocalKms::open(&self.ring, &PASSPHRASE.into()).unwrap()
+    }
+
+    pub(crate) fn key_store(&self) -> PostgresKeyStore {
         let pool = Pool::builder(Manager::new(self.config("keys"), NoTls)).max_size(2).build().unwrap();
-        let store = Arc::new(PostgresKeyStore::new(pool));
-        Encryptor::new(Arc::new(kms), store, EncryptorConfig::default()).unwrap()
+        PostgresKeyStore::new(pool)
     }
 
     fn config(&self, application: &str) -> Config {
@@ -119,7 +134,7 @@ impl Orders {
         config
     }
 
-    async fn connect(&self, application: &str) -> Client {
+    pub(crate) async fn connect(&self, application: &str) -> Client {
         let (client, connection) = self.config(application).connect(NoTls).await.unwrap();
         tokio::spawn(async { drop(connection.await) });
         client
@@ -188,6 +203,10 @@ impl World {
         self.encryptor.rotate_key(&key_scope).await.unwrap();
     }
 
+    pub(crate) fn scope(&self) -> Scope {
+        scope()
+    }
+
     pub(crate) async fn client(&self, name: &str) -> Client {
         self.orders.connect(name).await
     }
@@ -238,6 +257,7 @@ impl World {
             assert!(name.is_none_or(|name| name == expected), "row {id}");
         }
         self.every_row_is_found().await;
+        self.our_tables_hold_no_plaintext().await;
     }
 
     /// Under whichever version of the index its token is.
@@ -249,6 +269,16 @@ impl World {
             let tokens = indexer.pair(&[&email(id).to_uppercase()]).unwrap();
             let found = self.client.query(&statement, &[&tokens.odd, &tokens.even]).await.unwrap();
             assert_eq!(found.iter().map(|row| row.get(0)).collect::<Vec<i64>>(), [id]);
+        }
+    }
+
+    /// No plaintext is where this crate keeps what it knows of keys and jobs.
+    async fn our_tables_hold_no_plaintext(&self) {
+        for table in ["zk.data_keys", "zk.jobs"] {
+            let sql = format!(
+                "SELECT count(*) FROM {table} t WHERE t::text LIKE '%of-the-marker%' OR t::text LIKE '%somebody%'"
+            );
+            assert_eq!(self.count(&sql).await, 0, "{table} holds plaintext");
         }
     }
 

@@ -103,32 +103,33 @@ def sealed_vectors():
     place = {"table": "public.customers", "column": "ssn", "row": "42"}
     full = {**place, "tenant": "7f9c", "purpose": "payroll", "version": 2**63 + 1}
     for suite in (1, 2):
-        def vector(name, opens, sealed, context=place, text=b"078-05-1120", key=data_key, scope="tenant:7f9c"):
-            return {"name": name, "opens": opens, "data_key": key.hex(), "scope": scope, "context": context,
+        # `outcome` is "opens", or the stage that must fail: "parse" or "open".
+        def vector(name, outcome, sealed, context=place, text=b"078-05-1120", key=data_key, scope="tenant:7f9c"):
+            return {"name": name, "outcome": outcome, "data_key": key.hex(), "scope": scope, "context": context,
                     "plaintext": text.hex(), "sealed": sealed.hex()}
 
         def sealed(context=place, text=b"078-05-1120", key=data_key, scope="tenant:7f9c"):
             return seal(suite, key, nonce, scope, context, text)
 
         good = sealed()
-        yield vector("plain", True, good)
-        yield vector("empty text", True, sealed(text=b""), text=b"")
-        yield vector("every field", True, sealed(full), full)
-        yield vector("no field", True, sealed({}), {})
-        yield vector("empty field", True, sealed({"row": ""}), {"row": ""})
-        yield vector("unicode", True, sealed({"row": "Zoë\n"}), {"row": "Zoë\n"})
-        yield vector("long text", True, sealed(text=bytes(5000)), text=bytes(5000))
-        yield vector("empty field for no field", False, sealed({"row": ""}), {})
-        yield vector("another row", False, good, {**place, "row": "43"})
-        yield vector("row in tenant", False, sealed({"row": "1"}), {"tenant": "1"})
-        yield vector("another scope", False, good, scope="tenant:7f9d")
-        yield vector("another key", False, good, key=bytes(32))
-        yield vector("another suite", False, bytes([3 - suite]) + good[1:])
-        yield vector("unknown suite", False, bytes([3]) + good[1:])
-        yield vector("cut", False, good[:-1])
-        yield vector("extended", False, good + b"\0")
-        yield vector("too short", False, good[:56])
-        yield vector("nothing", False, b"")
+        yield vector("plain", "opens", good)
+        yield vector("empty text", "opens", sealed(text=b""), text=b"")
+        yield vector("every field", "opens", sealed(full), full)
+        yield vector("no field", "opens", sealed({}), {})
+        yield vector("empty field", "opens", sealed({"row": ""}), {"row": ""})
+        yield vector("unicode", "opens", sealed({"row": "Zoë\n"}), {"row": "Zoë\n"})
+        yield vector("long text", "opens", sealed(text=bytes(5000)), text=bytes(5000))
+        yield vector("empty field for no field", "open", sealed({"row": ""}), {})
+        yield vector("another row", "open", good, {**place, "row": "43"})
+        yield vector("row in tenant", "open", sealed({"row": "1"}), {"tenant": "1"})
+        yield vector("another scope", "open", good, scope="tenant:7f9d")
+        yield vector("another key", "open", good, key=bytes(32))
+        yield vector("another suite", "open", bytes([3 - suite]) + good[1:])
+        yield vector("unknown suite", "parse", bytes([3]) + good[1:])
+        yield vector("cut", "open", good[:-1])
+        yield vector("extended", "open", good + b"\0")
+        yield vector("too short", "parse", good[:56])
+        yield vector("nothing", "parse", b"")
 
 
 NORMALIZERS = {"exact": 1, "text": 2, "case_fold": 3, "digits": 4, "email": 5}

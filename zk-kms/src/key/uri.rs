@@ -100,6 +100,11 @@ impl KeyUri {
         Self::parse(&format!("{}{name}", Service::Local.prefix()))
     }
 
+    #[cfg(feature = "layers")]
+    pub(crate) fn any_of(name: &str) -> Result<Self, Error> {
+        Self::parse(&format!("{}{name}", Service::AnyOf.prefix()))
+    }
+
     /// Returns the service that holds the key.
     #[must_use]
     pub fn service(&self) -> Service {

@@ -2,11 +2,13 @@
 
 use std::fmt;
 
-use crate::{Error, KeyUri};
+use crate::{Error, KeyUri, Service};
 
 /// The first bytes of an encoded wrapped key: name and version of the encoding.
 const MAGIC: &[u8; 4] = b"ZKW1";
 const MAX_BYTES: usize = 4096;
+/// Eight wrapped keys, each with the longest URI and version, and what `AnyOf` puts around them.
+const MAX_ANY_OF: usize = 39 * 1024;
 const MAX_VERSION: usize = 128;
 
 /// A data key under a key-encryption key (KEK): which KEK, which version of it, and what the service returned.
@@ -47,10 +49,12 @@ impl WrappedKey {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when there are no bytes or more than 4096.
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when there are no bytes or more than 4096; for
+    /// `any-of:`, which holds up to 8 of others, more than 39 936.
     pub fn new(uri: KeyUri, version: KeyVersion, bytes: Vec<u8>) -> Result<Self, Error> {
-        if bytes.is_empty() || bytes.len() > MAX_BYTES {
-            return Err(Error::invalid(format!("a wrapped key has 1 to {MAX_BYTES} bytes")));
+        let max = if uri.service() == Service::AnyOf { MAX_ANY_OF } else { MAX_BYTES };
+        if bytes.is_empty() || bytes.len() > max {
+            return Err(Error::invalid(format!("a wrapped key has 1 to {max} bytes")));
         }
         Ok(Self { uri, version, bytes })
     }
@@ -122,6 +126,12 @@ impl KeyVersion {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Writes a part of a hash, of which there are never more than 64 bytes.
+    #[cfg(feature = "layers")]
+    pub(crate) fn hexadecimal(bytes: &[u8]) -> Self {
+        Self(data_encoding::HEXLOWER.encode(bytes))
     }
 }
 
@@ -210,5 +220,9 @@ mod tests {
         assert!(WrappedKey::from_bytes(&[bytes.as_slice(), &[0]].concat()).is_err());
         assert!(WrappedKey::new(KeyUri::local("n").unwrap(), 1.into(), vec![0; 4097]).is_err());
         assert!(WrappedKey::new(KeyUri::local("n").unwrap(), 1.into(), vec![]).is_err());
+        let several: KeyUri = "any-of:n".parse().unwrap();
+        let longest = WrappedKey::new(several.clone(), 1.into(), vec![0; MAX_ANY_OF]).unwrap();
+        assert_eq!(WrappedKey::from_bytes(&longest.to_bytes()).unwrap(), longest);
+        assert!(WrappedKey::new(several, 1.into(), vec![0; MAX_ANY_OF + 1]).is_err());
     }
 }

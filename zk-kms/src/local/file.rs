@@ -41,7 +41,7 @@ const NONCE: usize = 24;
 /// A key ring file that this process has opened: where it is and the key its passphrase gave.
 pub(super) struct RingFile<S> {
     path: PathBuf,
-    /// The first line, which never changes: the salt and so the key stay for the life of the file.
+    /// The first line: the salt, and so the key, stay until the passphrase is changed.
     header: String,
     file_key: FileKey,
     holds: PhantomData<fn() -> S>,
@@ -85,6 +85,18 @@ impl<S: Secret> RingFile<S> {
         cost: PassphraseCost,
         ring: &KeyRing<S>,
     ) -> Result<Self, Error> {
+        let file = Self::new(path, uri, passphrase, cost)?;
+        private_file::create(path, file.seal(ring)?.as_bytes())?;
+        Ok(file)
+    }
+
+    /// Chooses a salt and derives the key of a file that is not written yet.
+    fn new(
+        path: &Path,
+        uri: &KeyUri,
+        passphrase: &SecretString,
+        cost: PassphraseCost,
+    ) -> Result<Self, Error> {
         if passphrase.expose_secret().is_empty() {
             return Err(Error::invalid("the passphrase of a key ring must not be empty"));
         }
@@ -92,9 +104,22 @@ impl<S: Secret> RingFile<S> {
         random(&mut salt)?;
         let header = Header::new(S::FORMAT, uri, cost, &salt).to_line()?;
         let file_key = derive(passphrase, &salt, cost)?;
-        let file = Self { path: path.to_owned(), header, file_key, holds: PhantomData };
-        private_file::create(path, file.seal(ring)?.as_bytes())?;
-        Ok(file)
+        Ok(Self { path: path.to_owned(), header, file_key, holds: PhantomData })
+    }
+
+    /// Seals the same versions under another passphrase, while nobody else can change the file.
+    pub(super) fn change_passphrase(
+        path: &Path,
+        from: &SecretString,
+        to: &SecretString,
+        cost: PassphraseCost,
+    ) -> Result<(), Error> {
+        // A lock is a file of its own, which is not to be left beside a ring that is not there.
+        private_file::read(path, MAX_FILE)?;
+        let _lock = private_file::lock(path)?;
+        let (_, uri, ring) = Self::open(path, from)?;
+        let file = Self::new(path, &uri, to, cost)?;
+        private_file::replace(path, file.seal(&ring)?.as_bytes())
     }
 
     /// Reads a file and derives its key from the passphrase.
@@ -117,6 +142,11 @@ impl<S: Secret> RingFile<S> {
         let text = private_file::read(&self.path, MAX_FILE)?;
         match split(&text) {
             Some((line, body)) if line == self.header => self.unseal(body),
+            Some((line, _)) if Header::parse(S::FORMAT, &self.path, line).is_ok() => {
+                let path = self.path.display();
+                let text = format!("{path} was sealed anew, under another passphrase perhaps: open it again");
+                Err(Error::new(ErrorKind::Conflict, text))
+            }
             _ => Err(damaged(&self.path)),
         }
     }

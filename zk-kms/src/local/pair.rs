@@ -82,6 +82,21 @@ impl LocalKeyPair {
         Stored::open(path.as_ref(), passphrase).map(Self)
     }
 
+    /// Seals a file of key pairs under another passphrase.
+    ///
+    /// # Errors
+    ///
+    /// As [`LocalKms::change_passphrase`](crate::LocalKms::change_passphrase).
+    #[cfg(unix)]
+    pub fn change_passphrase(
+        path: impl AsRef<Path>,
+        from: &SecretString,
+        to: &SecretString,
+        cost: PassphraseCost,
+    ) -> Result<(), Error> {
+        Stored::<Pair>::change_passphrase(path.as_ref(), from, to, cost)
+    }
+
     /// Adds a pair, whose public key wraps from now on; the old ones still unwrap. See
     /// [`LocalKms::rotate`](crate::LocalKms::rotate).
     ///

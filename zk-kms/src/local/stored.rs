@@ -52,6 +52,16 @@ impl<S: Secret> Stored<S> {
         Ok(Self { uri, ring: RwLock::new(Arc::new(ring)), file: Some(file) })
     }
 
+    #[cfg(unix)]
+    pub(super) fn change_passphrase(
+        path: &Path,
+        from: &SecretString,
+        to: &SecretString,
+        cost: PassphraseCost,
+    ) -> Result<(), Error> {
+        RingFile::<S>::change_passphrase(path, from, to, cost)
+    }
+
     pub(super) fn uri(&self) -> &KeyUri {
         &self.uri
     }

@@ -1,47 +1,40 @@
-//! What an administrator does to a server, over plain HTTP; and a server that never answers.
+//! What all harnesses need: how to open a backend on a server of testkit, and a server that never answers.
 
 use std::{
-    io::{Read, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     sync::atomic::{AtomicU32, Ordering::SeqCst},
     time::Duration,
 };
 
-/// Sends one request and returns status and body.
-pub(crate) fn request(url: &str, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
-    let address = url.strip_prefix("http://").unwrap();
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    let length = body.len();
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}\
-         Content-Length: {length}\r\n\r\n{body}"
-    )
-    .unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    let answer = String::from_utf8_lossy(&answer).into_owned();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+use testkit::kms::{KeyService, Login};
+use zk_kms::{Error, ErrorKind, OpenConfig};
+
+/// How callers reach a service, with credentials that may do everything.
+pub(crate) fn config(service: &KeyService) -> OpenConfig {
+    let config = OpenConfig::new().endpoint(service.endpoint()).timeout(Duration::from_secs(20));
+    let config = as_login(config, service.login());
+    match service.authority() {
+        Some(pem) => config.certificate_authorities(pem),
+        None => config,
+    }
 }
 
-/// The text of a string in an answer in JSON.
-pub(crate) fn field(answer: &str, name: &str) -> String {
-    let start = answer.find(&format!("\"{name}\":")).unwrap_or_else(|| panic!("{name} in {answer}"));
-    answer[start + name.len() + 3..]
-        .trim_start()
-        .trim_start_matches('"')
-        .split('"')
-        .next()
-        .unwrap()
-        .to_owned()
+pub(crate) fn as_login(config: OpenConfig, login: Login) -> OpenConfig {
+    match login {
+        Login::Token(token) => config.bearer_token(token.into()),
+        Login::AccessKey(id, secret) => config.access_key(id, secret.into()),
+    }
 }
 
-/// A number that no other caller of this process got.
-pub(crate) fn number() -> u32 {
+/// What a server cannot do is a gap, not a failure of the test.
+pub(crate) fn done(done: Result<(), testkit::Error>) -> Result<(), Error> {
+    done.map_err(|e| Error::new(ErrorKind::Unsupported, "the administrator cannot do that").with_source(e))
+}
+
+/// A name that no other caller of this process got.
+pub(crate) fn name() -> String {
     static LAST: AtomicU32 = AtomicU32::new(0);
-    LAST.fetch_add(1, SeqCst)
+    format!("key{}", LAST.fetch_add(1, SeqCst))
 }
 
 /// A port where connections are taken by the operating system, and nobody ever answers.

@@ -3,63 +3,45 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use testkit::fake::{Cloud, Fake};
+use testkit::{
+    fake::Fake,
+    kms::{KeyService, Place},
+};
 use zk_kms::{
     AsymmetricKms, AzureKeyPair, Error, ErrorKind, KeySpec, KeyUri, Kms, OpenConfig,
     testing::{Gap, Harness, pinned},
 };
 
-use crate::admin::{Silence, number};
+use crate::admin::{self, Silence, done, name};
 
 #[derive(Debug)]
 pub(crate) struct Azure {
-    pub(crate) fake: Fake,
+    pub(crate) service: KeyService,
     silence: Silence,
-    admin: reqwest::Client,
 }
 
 impl Azure {
     pub(crate) fn fake() -> Self {
-        let fake = Fake::start(Cloud::Azure).unwrap();
-        let authority = reqwest::Certificate::from_pem(fake.authority().pem().as_bytes()).unwrap();
-        let admin = reqwest::Client::builder().tls_certs_only([authority]).build().unwrap();
-        Self { fake, silence: Silence::new(), admin }
+        Self { service: KeyService::start(Place::FakeAzure).unwrap(), silence: Silence::new() }
+    }
+
+    /// The fake itself, to be disturbed.
+    pub(crate) fn server(&self) -> &Fake {
+        self.service.fake().unwrap()
     }
 
     pub(crate) fn config(&self) -> OpenConfig {
-        OpenConfig::new()
-            .endpoint(self.fake.url())
-            .certificate_authorities(self.fake.authority().pem())
-            .bearer_token(self.fake.token().unwrap().into())
-            .timeout(Duration::from_secs(20))
+        admin::config(&self.service)
     }
 
-    pub(crate) fn uri(name: &str) -> KeyUri {
-        format!("azure-kv://shop.vault.azure.net/{name}").parse().unwrap()
+    pub(crate) fn uri(&self, name: &str) -> KeyUri {
+        self.service.uri(name).parse().unwrap()
     }
 
     pub(crate) async fn pair(&self) -> Arc<AzureKeyPair> {
-        let uri = Self::uri(&format!("key{}", number()));
+        let uri = self.uri(&name());
         zk_kms::ensure_key(&uri, &self.config(), &KeySpec::new()).await.unwrap();
         Arc::new(AzureKeyPair::open(&uri, &self.config()).unwrap())
-    }
-
-    pub(crate) async fn rotate_pair(&self, uri: &KeyUri) {
-        let path = format!("keys/{}/rotate", uri.name().rsplit('/').next().unwrap());
-        self.send(self.admin.post(format!("{}/{path}?api-version=7.4", self.fake.url())), "{}").await;
-    }
-
-    async fn set_enabled(&self, kms: &dyn Kms, enabled: bool) {
-        let name = kms.uri().name().rsplit('/').next().unwrap();
-        let url = format!("{}/keys/{name}?api-version=7.4", self.fake.url());
-        self.send(self.admin.patch(url), &format!(r#"{{"attributes":{{"enabled":{enabled}}}}}"#)).await;
-    }
-
-    async fn send(&self, request: reqwest::RequestBuilder, body: &str) {
-        let request =
-            request.bearer_auth(self.fake.token().unwrap()).header("content-type", "application/json");
-        let answer = request.body(body.to_owned()).send().await.unwrap();
-        assert!(answer.status().is_success(), "{answer:?}");
     }
 }
 
@@ -93,17 +75,15 @@ impl Harness for Azure {
     }
 
     async fn disable(&self, kms: &dyn Kms) -> Result<(), Error> {
-        self.set_enabled(kms, false).await;
-        Ok(())
+        done(self.service.set_enabled(kms.uri().as_str(), false))
     }
 
     async fn enable(&self, kms: &dyn Kms) -> Result<(), Error> {
-        self.set_enabled(kms, true).await;
-        Ok(())
+        done(self.service.set_enabled(kms.uri().as_str(), true))
     }
 
     async fn missing(&self) -> Result<Arc<dyn Kms>, Error> {
-        let pair = AzureKeyPair::open(&Self::uri("missing"), &self.config())?;
+        let pair = AzureKeyPair::open(&self.uri("missing"), &self.config())?;
         let error = pair.public_key().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
         Err(error)
@@ -119,7 +99,7 @@ impl Harness for Azure {
 
     async fn stalled(&self) -> Result<Arc<dyn Kms>, Error> {
         let config = self.config().endpoint(self.silence.url()).timeout(Duration::from_millis(700));
-        let error = AzureKeyPair::open(&Self::uri("any"), &config)?.public_key().await.unwrap_err();
+        let error = AzureKeyPair::open(&self.uri("any"), &config)?.public_key().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
         Err(error)
     }

@@ -43,7 +43,7 @@ async fn refusals_of_the_moment_have_their_kinds() {
     let in_google = google.key().await.unwrap();
     let in_azure: Arc<dyn Kms> = Arc::new(pinned(azure.pair().await).await.unwrap());
     for (fake, kms, operation) in
-        [(google.server(), &in_google, "decrypt"), (&azure.fake, &in_azure, "unwrapkey")]
+        [(google.server(), &in_google, "decrypt"), (azure.server(), &in_azure, "unwrapkey")]
     {
         let (key, context) = (DataKey::generate().unwrap(), Context::new());
         let wrapped = kms.wrap_key(&key, &context).await.unwrap();

@@ -4,37 +4,31 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use testkit::{
-    emulator::{Emulator, Service},
-    fake::{Cloud, Fake},
+    fake::Fake,
+    kms::{KeyService, Place},
 };
 use zk_kms::{
-    Error, ErrorKind, KeySpec, KeyUri, Kms, OpenConfig,
+    Error, GcpKeyPair, KeySpec, KeyUri, Kms, OpenConfig,
     testing::{Gap, Harness},
 };
 
-use crate::admin::{Silence, number, request};
+use crate::admin::{self, Silence, done, name};
 
 /// Something that answers as Google, and where.
 #[derive(Debug)]
 pub(crate) struct Google {
     name: &'static str,
-    url: String,
-    fake: Option<Fake>,
-    _server: Option<Emulator>,
+    pub(crate) service: KeyService,
     silence: Silence,
     gaps: Vec<Gap>,
 }
 
 impl Google {
     pub(crate) fn drongo() -> Self {
-        let server = Emulator::start(Service::Drongo).unwrap();
-        Self {
-            name: "gcp on drongo 0.8.0",
-            url: server.url(),
-            fake: None,
-            _server: Some(server),
-            silence: Silence::new(),
-            gaps: vec![
+        Self::start(
+            "gcp on drongo 0.8.0",
+            Place::Drongo,
+            vec![
                 Gap::new("tampering_is_invalid", "drongo does not encrypt"),
                 Gap::new("truncation_is_invalid", "drongo does not encrypt"),
                 Gap::new("wrapping_twice_differs", "drongo does not encrypt"),
@@ -42,45 +36,33 @@ impl Google {
                 Gap::new("disabled_key_is_refused", "drongo has no states"),
                 Gap::new("refusal_is_denied", "drongo has no permissions"),
             ],
-        }
+        )
     }
 
     pub(crate) fn fake() -> Self {
-        let fake = Fake::start(Cloud::Google).unwrap();
-        fake.require_token("token");
-        Self {
-            name: "gcp on testkit's fake",
-            url: fake.url(),
-            fake: Some(fake),
-            _server: None,
-            silence: Silence::new(),
-            gaps: Vec::new(),
-        }
+        Self::start("gcp on testkit's fake", Place::FakeGoogle, Vec::new())
+    }
+
+    fn start(name: &'static str, place: Place, gaps: Vec<Gap>) -> Self {
+        Self { name, service: KeyService::start(place).unwrap(), silence: Silence::new(), gaps }
     }
 
     /// The fake itself, to be disturbed.
     pub(crate) fn server(&self) -> &Fake {
-        self.fake.as_ref().unwrap()
+        self.service.fake().unwrap()
     }
 
     pub(crate) fn config(&self) -> OpenConfig {
-        OpenConfig::new().endpoint(&self.url).bearer_token("token".into()).timeout(Duration::from_secs(20))
+        admin::config(&self.service)
     }
 
-    pub(crate) fn uri(name: &str) -> KeyUri {
-        format!("gcp-kms://projects/p/locations/global/keyRings/r/cryptoKeys/{name}").parse().unwrap()
+    fn uri(&self, name: &str) -> KeyUri {
+        self.service.uri(name).parse().unwrap()
     }
 
-    pub(crate) fn admin(&self, method: &str, path: &str, body: &str) {
-        let headers = "Authorization: Bearer token\r\nContent-Type: application/json\r\n";
-        let (status, answer) = request(&self.url, method, &format!("/v1/{path}"), headers, body);
-        assert!(status < 300, "{method} {path}: {status} {answer}");
-    }
-
-    async fn set_state(&self, kms: &dyn Kms, state: &str) {
-        let (key, version) = (kms.uri().name().to_owned(), kms.status().await.unwrap());
-        let path = format!("{key}/cryptoKeyVersions/{}?updateMask=state", version.version());
-        self.admin("PATCH", &path, &format!(r#"{{"state":"{state}"}}"#));
+    pub(crate) fn pair(&self) -> Arc<GcpKeyPair> {
+        let uri = self.service.make_pair(&name()).unwrap().parse().unwrap();
+        Arc::new(GcpKeyPair::open(&uri, &self.config()).unwrap())
     }
 }
 
@@ -95,36 +77,25 @@ impl Harness for Google {
     }
 
     async fn key(&self) -> Result<Arc<dyn Kms>, Error> {
-        let uri = Self::uri(&format!("key{}", number()));
+        let uri = self.uri(&name());
         zk_kms::ensure_key(&uri, &self.config(), &KeySpec::new()).await?;
         zk_kms::open(&uri, &self.config()).await
     }
 
     async fn rotate(&self, kms: &dyn Kms) -> Result<(), Error> {
-        if self.fake.is_none() {
-            return Err(Error::new(ErrorKind::Unsupported, "no versions"));
-        }
-        let key = kms.uri().name();
-        self.admin("POST", &format!("{key}/cryptoKeyVersions"), "{}");
-        self.admin("POST", &format!("{key}:updatePrimaryVersion"), r#"{"cryptoKeyVersionId":"2"}"#);
-        Ok(())
+        done(self.service.rotate(kms.uri().as_str()))
     }
 
     async fn disable(&self, kms: &dyn Kms) -> Result<(), Error> {
-        if self.fake.is_none() {
-            return Err(Error::new(ErrorKind::Unsupported, "no states"));
-        }
-        self.set_state(kms, "DISABLED").await;
-        Ok(())
+        done(self.service.set_enabled(kms.uri().as_str(), false))
     }
 
     async fn enable(&self, kms: &dyn Kms) -> Result<(), Error> {
-        self.set_state(kms, "ENABLED").await;
-        Ok(())
+        done(self.service.set_enabled(kms.uri().as_str(), true))
     }
 
     async fn missing(&self) -> Result<Arc<dyn Kms>, Error> {
-        zk_kms::open(&Self::uri("missing"), &self.config()).await
+        zk_kms::open(&self.uri("missing"), &self.config()).await
     }
 
     async fn refused(&self) -> Result<Arc<dyn Kms>, Error> {
@@ -134,7 +105,7 @@ impl Harness for Google {
 
     async fn stalled(&self) -> Result<Arc<dyn Kms>, Error> {
         let config = self.config().endpoint(self.silence.url()).timeout(Duration::from_millis(700));
-        zk_kms::open(&Self::uri("any"), &config).await
+        zk_kms::open(&self.uri("any"), &config).await
     }
 
     async fn sleep(&self, time: Duration) {

@@ -8,7 +8,7 @@ use zk_kms::{
     testing::{Gap, Harness},
 };
 
-use crate::admin::number;
+use crate::admin::name;
 
 const GAPS: [Gap; 4] = [
     Gap::new("missing_key_is_not_found", "a key ring is opened before it is used; opening says NotFound"),
@@ -58,7 +58,7 @@ impl Harness for Memory {
     }
 
     async fn key(&self) -> Result<Arc<dyn Kms>, Error> {
-        Ok(keep(&self.0, LocalKms::ephemeral(&format!("memory{}", number()))?))
+        Ok(keep(&self.0, LocalKms::ephemeral(&name())?))
     }
 
     async fn rotate(&self, kms: &dyn Kms) -> Result<(), Error> {
@@ -85,7 +85,7 @@ impl Harness for File {
     }
 
     async fn key(&self) -> Result<Arc<dyn Kms>, Error> {
-        let name = format!("file{}", number());
+        let name = name();
         let cheap = PassphraseCost::new(64, 1, 1)?;
         Ok(keep(
             &self.rings,

@@ -10,6 +10,7 @@
 )]
 
 mod admin;
+mod any_of;
 mod aws;
 mod azure;
 mod faults;
@@ -46,6 +47,12 @@ async fn local_in_a_file() {
 #[ignore = "needs the Python environment: ./dev test"]
 async fn vault_on_openbao() {
     check(&vault::OpenBao::start()).await;
+}
+
+#[tokio::test]
+#[ignore = "needs the Python environment: ./dev test"]
+async fn any_of_openbao_and_a_local_ring() {
+    check(&any_of::Both::start()).await;
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ pub(super) struct Use {
     /// Whose rule it stands in; None until the rule is known.
     pub(super) role: Option<String>,
     pub(super) commands: Vec<Command>,
+    /// The table whose rule it stands in, however deep: its policy is what PostgreSQL reads `to` for.
     from: QualifiedName,
     to: QualifiedName,
     /// The columns of `to` that it reads.
@@ -34,7 +35,7 @@ impl TableChecker<'_> {
             unknown_table(&to, span, self.schema, self.diagnostics);
             return None;
         };
-        let from = self.place().name.clone();
+        let from = self.places.first().unwrap_or(self.place()).name.clone();
         let described = self.document.tables.iter().find(|t| t.name == *table);
         let step = self.step(&to, via)?;
         let critical = described.map_or_else(Vec::new, |t| t.critical.iter().collect());

@@ -1,5 +1,7 @@
 //! Conditions as written.
 
+use std::cmp::Ordering;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Name, TableName};
@@ -92,6 +94,18 @@ impl Op {
             Self::Le => "<=",
             Self::Gt => ">",
             Self::Ge => ">=",
+        }
+    }
+
+    /// Whether the operator is true of two values in this order.
+    pub(crate) fn holds(self, order: Ordering) -> bool {
+        match self {
+            Self::Eq => order == Ordering::Equal,
+            Self::Ne => order != Ordering::Equal,
+            Self::Lt => order == Ordering::Less,
+            Self::Le => order != Ordering::Greater,
+            Self::Gt => order == Ordering::Greater,
+            Self::Ge => order != Ordering::Less,
         }
     }
 }

@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use super::program::{End, Next, Node, Program, Source, Test};
+use super::program::{End, Exists, Next, Node, Program, Source, Test};
+use super::ranges::{self, Bound, Ranges};
 use crate::declared::Declared;
 use crate::document::Op;
 use crate::ir::{Floor, Operand, Predicate, Right};
@@ -14,6 +15,9 @@ use crate::value::Datum;
 
 /// How many questions rules share at most. It bounds how deep the building goes, whatever a document says.
 const SHARED: usize = 8;
+
+/// So many conditions with bounds are asked one by one, at most.
+const FEW: usize = 3;
 
 /// The tenant's floor, then what is denied, then what is allowed.
 pub(super) fn program(declared: &Declared, floor: Option<&Floor>, right: &Right) -> Program {
@@ -34,6 +38,15 @@ pub(super) fn program(declared: &Declared, floor: Option<&Floor>, right: &Right)
         next = builder.ask(test, next, Next::End(End::OtherTenant));
     }
     builder.finish(next)
+}
+
+/// A program that admits a row of which the predicate is certainly `wanted`: true, or false.
+pub(super) fn condition(declared: &Declared, predicate: &Predicate, wanted: bool) -> Program {
+    let mut builder = Builder { declared, nodes: Vec::new() };
+    let (yes, no) = (Next::End(End::Admitted(0)), Next::End(End::NoRuleAdmits));
+    let formula = builder.formula(predicate, wanted);
+    let start = builder.emit(formula, yes, no);
+    builder.finish(start)
 }
 
 /// A condition without negations, asked whether it certainly holds.
@@ -100,6 +113,13 @@ impl Builder<'_> {
         if branches.len() < 2 || shared == 0 {
             return branches.into_iter().rev().fold(otherwise, |next, branch| self.all(branch, next));
         }
+        let (bounded, branches): (Vec<_>, Vec<_>) = branches.into_iter().partition(Branch::is_bounded);
+        if bounded.len() > FEW {
+            let otherwise = self.any(branches, otherwise, shared);
+            return bounded.chunks(ranges::MOST).rev().fold(otherwise, |next, some| self.ranges(some, next));
+        }
+        let mut branches = branches;
+        branches.extend(bounded);
         let mut groups: BTreeMap<Group, BTreeMap<Formula, Vec<Branch>>> = BTreeMap::new();
         for mut branch in branches {
             match branch.open.pop() {
@@ -122,6 +142,15 @@ impl Builder<'_> {
 
     fn all(&mut self, branch: Branch, otherwise: Next) -> Next {
         branch.open.into_iter().fold(branch.end, |yes, formula| self.emit(formula, yes, otherwise))
+    }
+
+    /// Branches that want columns to lie on a side of literals.
+    fn ranges(&mut self, branches: &[Branch], otherwise: Next) -> Next {
+        let conditions: Vec<(Vec<Bound<'_>>, Next)> = branches
+            .iter()
+            .map(|branch| (branch.open.iter().filter_map(Formula::bound).collect(), branch.end))
+            .collect();
+        self.node(Node::Ranges { ranges: Ranges::new(&conditions), otherwise })
     }
 
     /// Branches that begin with different values of one column.
@@ -169,23 +198,15 @@ impl Builder<'_> {
                 Formula::Test(Test::InClaim { source, claim, negated: !wanted })
             }
             Predicate::Exists { step, condition } => {
-                let condition = self.condition(condition);
-                Formula::Test(Test::Exists { step: step.clone(), condition, negated: !wanted })
+                let condition = self::condition(self.declared, condition, true);
+                let inner = Box::new(Exists { step: step.clone(), condition });
+                Formula::Test(Test::Exists { inner, negated: !wanted })
             }
             Predicate::Not(inner) => self.formula(inner, !wanted),
             Predicate::And(parts) if wanted => Formula::All(each(parts)),
             Predicate::Or(parts) if !wanted => Formula::All(each(parts)),
             Predicate::And(parts) | Predicate::Or(parts) => Formula::Any(each(parts)),
         }
-    }
-
-    /// A condition on a related row, as a program of its own.
-    fn condition(&self, predicate: &Predicate) -> Program {
-        let mut builder = Builder { declared: self.declared, nodes: Vec::new() };
-        let (yes, no) = (Next::End(End::Admitted(0)), Next::End(End::NoRuleAdmits));
-        let formula = builder.formula(predicate, true);
-        let start = builder.emit(formula, yes, no);
-        builder.finish(start)
     }
 
     fn source(&self, operand: &Operand) -> Source {
@@ -206,15 +227,27 @@ impl Builder<'_> {
     }
 }
 
+impl Branch {
+    /// Whether all that is asked is on which side of literals columns lie. Equalities are left to look-ups.
+    fn is_bounded(&self) -> bool {
+        let bounded = |f: &Formula| f.bound().is_some_and(|bound| bound.op != Op::Eq);
+        !self.open.is_empty() && self.open.iter().all(bounded)
+    }
+}
+
 impl Formula {
     /// `column = literal`
     fn case(&self) -> Option<(usize, &Datum)> {
+        let bound = self.bound()?;
+        (bound.op == Op::Eq).then_some((bound.place, bound.literal))
+    }
+
+    /// `column < literal`, or with another operator
+    fn bound(&self) -> Option<Bound<'_>> {
         match self {
-            Self::Test(Test::Compare {
-                left: Source::Column(place),
-                op: Op::Eq,
-                right: Source::Value(datum),
-            }) => Some((*place, datum)),
+            Self::Test(Test::Compare { left: Source::Column(place), op, right: Source::Value(literal) }) => {
+                Some(Bound { place: *place, op: *op, literal })
+            }
             _ => None,
         }
     }

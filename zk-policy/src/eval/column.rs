@@ -20,6 +20,8 @@ pub enum ColumnDecision<'p> {
     },
     /// The role reads this in place of the column's values.
     Masked(&'p Mask),
+    /// The session was made for a policy that declares other roles or claims.
+    OtherPolicy,
     /// The role is never allowed this command on the table.
     NoRight(Command),
     /// The role is allowed the command, and not with this column: its column rule does not have it, or the server computes it.
@@ -46,6 +48,9 @@ impl<'p> Guard<'p> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn column(&self, session: &Session, command: Command, column: &str) -> ColumnDecision<'p> {
+        if session.role_in(&self.policy.declared).is_none() {
+            return ColumnDecision::OtherPolicy;
+        }
         let known = self.table.columns.iter().any(|name| name == column);
         let Some(right) = self.right(session.role(), command) else {
             return ColumnDecision::NoRight(command);
@@ -61,7 +66,8 @@ impl<'p> Guard<'p> {
         }
     }
 
-    /// What the session sees in place of a column's values; None when it sees them as they are, or not at all.
+    /// What the session sees in place of a column's values; None when it sees them as they are, or not at all: only
+    /// [`column`](Self::column) says which.
     ///
     /// PostgreSQL shows the same through a view of the table's name in the role's own schema, which
     /// [`Session::enter`] puts first on the search path. Through it, filters, sorting and grouping see masked values too.
@@ -86,6 +92,7 @@ impl fmt::Display for ColumnDecision<'_> {
             Self::Open { sealed: false } => f.write_str("admitted"),
             Self::Open { sealed: true } => f.write_str("admitted: sealed bytes, which take a key to open"),
             Self::Masked(mask) => write!(f, "admitted: `{}` is seen in its place", words::mask(mask)),
+            Self::OtherPolicy => f.write_str("refused: the session was made for another policy"),
             Self::NoRight(command) => write!(f, "refused: the role may not {}", command.name()),
             Self::NotAmongColumns(command) => {
                 write!(f, "refused: it is not among the columns that the role may {}", command.name())

@@ -6,6 +6,7 @@
 
 use std::cell::Cell;
 
+use super::ranges::Ranges;
 use super::{Guard, Related, Row};
 use crate::document::{Command, Op};
 use crate::ir::{Policy, Step};
@@ -32,6 +33,11 @@ pub(super) enum Node {
         cases: Box<[(Datum, Next)]>,
         otherwise: Next,
     },
+    /// Many conditions that compare columns with literals are asked at once.
+    Ranges {
+        ranges: Ranges,
+        otherwise: Next,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,7 +61,14 @@ pub(super) enum Test {
     Compare { left: Source, op: Op, right: Source },
     IsNull { source: Source, negated: bool },
     InClaim { source: Source, claim: usize, negated: bool },
-    Exists { step: Step, condition: Program, negated: bool },
+    Exists { inner: Box<Exists>, negated: bool },
+}
+
+/// A step to related rows, and what must hold for one of them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Exists {
+    pub(super) step: Step,
+    pub(super) condition: Program,
 }
 
 /// Where a value comes from.
@@ -103,6 +116,7 @@ impl Program {
                     });
                     found.ok().and_then(|at| cases.get(at)).map_or(otherwise, |(_, next)| next)
                 }
+                Some(Node::Ranges { ranges, otherwise }) => ranges.find(asked.row).unwrap_or(otherwise),
                 None => return End::NoRuleAdmits,
             };
         }
@@ -127,13 +141,13 @@ impl<R: Row + ?Sized> Asked<'_, R> {
                 let is = |op| move |item: &Datum| compare(value, op, item.value()) == Some(true);
                 if *negated { items.iter().all(is(Op::Ne)) } else { items.iter().any(is(Op::Eq)) }
             }
-            Test::Exists { step, condition, negated } => self.exists(step, condition, *negated),
+            Test::Exists { inner, negated } => self.exists(inner, *negated),
         }
     }
 
     /// A related row counts when the role may select it and the condition is true for it. That there is none is certain
     /// when none could count, so what is not known is then assumed the other way.
-    fn exists(&self, step: &Step, condition: &Program, negated: bool) -> bool {
+    fn exists(&self, Exists { step, condition }: &Exists, negated: bool) -> bool {
         let Some(table) = self.policy.tables.get(&step.table) else { return false };
         let guard = Guard { policy: self.policy, table };
         let assume = self.assume != negated;

@@ -3,7 +3,6 @@
 use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Value, json};
 
-use super::super::message::base64;
 use super::super::rsa::{Oaep, RsaKey};
 use super::objects::{Content, Objects, Version};
 use super::{Call, Refused};
@@ -62,7 +61,7 @@ impl Keys {
             Some("RSA-OAEP-256") => Oaep::Sha256,
             _ => return Err(Refused::bad("Property alg has an invalid value")),
         };
-        let value = call.body["value"].as_str().and_then(base64);
+        let value = call.body["value"].as_str().and_then(|text| BASE64URL_NOPAD.decode(text.as_bytes()).ok());
         let value = value.ok_or_else(|| Refused::bad("Property value is invalid: not base64url"))?;
         let version = self.0.version(name, version)?;
         let (needs, result) = match operation {

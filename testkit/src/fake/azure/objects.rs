@@ -1,5 +1,6 @@
 //! Versioned objects with attributes, tags and soft deletion: what keys and secrets are both.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
@@ -42,6 +43,8 @@ pub(super) struct Object<C> {
     /// In the order in which they were made.
     versions: Vec<Version<C>>,
     deleted: Option<SystemTime>,
+    /// Deletion and recovery take a while: the first look afterwards still finds nothing in the new place.
+    settling: Cell<bool>,
 }
 
 pub(super) struct Version<C> {
@@ -70,6 +73,7 @@ impl<C: Content> Objects<C> {
             name: name.to_owned(),
             versions: Vec::new(),
             deleted: None,
+            settling: Cell::new(false),
         });
         if object.deleted.is_some() {
             let noun = C::NOUN;
@@ -150,6 +154,7 @@ impl<C: Content> Objects<C> {
         self.live(name)?;
         if let Some(object) = self.objects.get_mut(&name.to_lowercase()) {
             object.deleted = Some(call.now);
+            object.settling.set(true);
         }
         self.show_deleted(name)
     }
@@ -163,19 +168,28 @@ impl<C: Content> Objects<C> {
                 let items = self.objects.values().filter_map(|o| self.list_deleted(o)).collect();
                 call.page(&format!("{}/deleted{}", self.url, C::COLLECTION), items)
             }
-            ("GET", [name]) => self.show_deleted(name),
+            ("GET", [name]) => {
+                let shown = self.show_deleted(name)?;
+                if self.is_settling(name) { Err(not_found::<C>(name, None)) } else { Ok(shown) }
+            }
             ("DELETE", [name]) => {
                 self.show_deleted(name)?;
+                self.refuse_while_settling(name)?;
                 self.objects.remove(&name.to_lowercase());
                 Ok(Value::Null)
             }
             ("POST", [name, "recover"]) => {
                 self.show_deleted(name)?;
+                self.refuse_while_settling(name)?;
                 let object = self.objects.get_mut(&name.to_lowercase());
                 object.map(|object| object.deleted.take());
                 let newest = self.version(name, None)?;
                 let mut shown = self.show(name, newest);
                 shown.as_object_mut().map(|members| members.remove("value"));
+                self.objects
+                    .get(&name.to_lowercase())
+                    .into_iter()
+                    .for_each(|object| object.settling.set(true));
                 Ok(shown)
             }
             _ => call.not_allowed(),
@@ -206,7 +220,22 @@ impl<C: Content> Objects<C> {
 
     fn live(&self, name: &str) -> Result<&Object<C>, Refused> {
         let object = self.objects.get(&name.to_lowercase());
-        object.filter(|object| object.deleted.is_none()).ok_or_else(|| not_found::<C>(name, None))
+        let object = object.filter(|object| object.deleted.is_none() && !object.settling.take());
+        object.ok_or_else(|| not_found::<C>(name, None))
+    }
+
+    /// Whether a deletion was still under way; it is done now.
+    fn is_settling(&self, name: &str) -> bool {
+        self.objects.get(&name.to_lowercase()).is_some_and(|object| object.settling.take())
+    }
+
+    fn refuse_while_settling(&self, name: &str) -> Result<(), Refused> {
+        if !self.is_settling(name) {
+            return Ok(());
+        }
+        let noun = C::NOUN;
+        let message = format!("{noun} {name} is currently being deleted.");
+        Err(Refused::new(409, "Conflict", message).because("ObjectIsBeingDeleted"))
     }
 }
 

@@ -75,7 +75,7 @@ impl Keys {
     fn rings(&mut self, call: &Call, rest: &[&str]) -> Result<Value, Status> {
         match (call.method.as_str(), rest) {
             ("POST", ["keyRings"]) => {
-                let name = format!("{}/{}", call.resource, call.parameter("keyRingId"));
+                let name = format!("{}/{}", call.resource, id(call.parameter("keyRingId"))?);
                 if !self.rings.insert(name.clone()) {
                     return Err(Status::exists(&format!("KeyRing {name}")));
                 }
@@ -102,7 +102,7 @@ impl Keys {
         let below = format!("{}/", call.resource);
         match call.method.as_str() {
             "POST" => {
-                let name = format!("{below}{}", call.parameter("cryptoKeyId"));
+                let name = format!("{below}{}", id(call.parameter("cryptoKeyId"))?);
                 if self.keys.contains_key(&name) {
                     return Err(Status::exists(&format!("CryptoKey {name}")));
                 }
@@ -147,7 +147,7 @@ impl CryptoKey {
             primary: None,
             versions: BTreeMap::new(),
         };
-        key.keep(call, |_| true);
+        key.keep(call, |_| true)?;
         if call.parameter("skipInitialVersionCreation") != "true" {
             let number = key.add_version(now)?;
             key.primary = key.is_symmetric().then_some(number);
@@ -159,7 +159,7 @@ impl CryptoKey {
         match (call.method.as_str(), call.verb.as_deref()) {
             ("GET", None) => Ok(self.show(now)),
             ("PATCH", None) => {
-                self.keep(call, |field| call.updates(field));
+                self.keep(call, |field| call.updates(field))?;
                 Ok(self.show(now))
             }
             ("POST", Some("encrypt")) => self.encrypt(call, self.primary, now),
@@ -353,12 +353,17 @@ impl CryptoKey {
         self.purpose == "ENCRYPT_DECRYPT"
     }
 
-    fn keep(&mut self, call: &Call, is_asked: impl Fn(&str) -> bool) {
+    fn keep(&mut self, call: &Call, is_asked: impl Fn(&str) -> bool) -> Result<(), Status> {
+        let mut kept = self.kept.clone();
         for field in ["labels", "rotationPeriod", "nextRotationTime"] {
             if is_asked(field) && !call.body[field].is_null() {
-                self.kept.insert(field, call.body[field].clone());
+                kept.insert(field, call.body[field].clone());
             }
         }
+        check_labels(kept.get("labels"))?;
+        check_rotation(kept.get("rotationPeriod"), kept.get("nextRotationTime"), self.is_symmetric())?;
+        self.kept = kept;
+        Ok(())
     }
 
     fn version_name(&self, number: u32) -> String {
@@ -413,6 +418,41 @@ impl Version {
             State::DestroyScheduled(_) => "DESTROYED",
         }
     }
+}
+
+/// A name that the caller chooses.
+fn id(text: &str) -> Result<&str, Status> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if (1..=63).contains(&text.len()) && text.chars().all(plain) {
+        return Ok(text);
+    }
+    Err(Status::invalid("The resource id must match the regular expression `[a-zA-Z0-9_-]{1,63}`."))
+}
+
+/// cloud.google.com/kms/docs/labeling-keys
+fn check_labels(labels: Option<&Value>) -> Result<(), Status> {
+    let plain = |text: &str| {
+        text.len() <= 63
+            && text.chars().all(|c| c.is_lowercase() || c.is_ascii_digit() || c == '-' || c == '_')
+    };
+    let fits = |(name, value): (&String, &Value)| {
+        name.starts_with(char::is_lowercase) && plain(name) && value.as_str().is_some_and(plain)
+    };
+    if labels.and_then(Value::as_object).is_none_or(|labels| labels.iter().all(fits)) {
+        return Ok(());
+    }
+    Err(Status::invalid("A label is invalid: labels are at most 63 lowercase letters, digits, `-` and `_`."))
+}
+
+/// A period needs its beginning, is at least a day, and is for symmetric keys only.
+fn check_rotation(period: Option<&Value>, next: Option<&Value>, is_symmetric: bool) -> Result<(), Status> {
+    let Some(period) = period.and_then(Value::as_str) else { return Ok(()) };
+    let seconds = period.strip_suffix('s').and_then(|seconds| seconds.parse::<f64>().ok());
+    if !is_symmetric || next.is_none() || seconds.is_none_or(|seconds| !(86_400.0..3.2e9).contains(&seconds))
+    {
+        return Err(Status::invalid("rotation_period must be at least 24 hours, with next_rotation_time."));
+    }
+    Ok(())
 }
 
 fn aad(call: &Call) -> Result<(Vec<u8>, bool), Status> {

@@ -1,8 +1,10 @@
 //! Both implementations of the ciphers, whichever the features choose, give the same bytes and refuse the same.
 
+use aws_lc_rs::aead::CHACHA20_POLY1305;
+use chacha20poly1305::{ChaCha20Poly1305, KeyInit};
 use proptest::prelude::*;
 
-use super::super::{aws_lc, rust_crypto};
+use super::super::{Xaes, aws_lc, rust_crypto};
 use crate::sealed::{NONCE, TAG};
 
 type Key = [u8; 32];
@@ -15,12 +17,17 @@ pub(super) struct Implementation {
     pub(super) name: &'static str,
     pub(super) gcm_seal: Seal<12>,
     pub(super) gcm_open: Open<12>,
+    pub(super) chacha_seal: Seal<12>,
+    pub(super) chacha_open: Open<12>,
+    pub(super) xaes_seal: Seal<NONCE>,
+    pub(super) xaes_open: Open<NONCE>,
     pub(super) xchacha_seal: Seal<NONCE>,
     pub(super) xchacha_open: Open<NONCE>,
 }
 
 macro_rules! implementation {
-    ($module:ident) => {
+    // `$chacha` takes the key to the ChaCha20-Poly1305 that XChaCha20-Poly1305 ends in, `$nonce` the nonce to its type.
+    ($module:ident, $chacha:expr, $nonce:expr) => {
         Implementation {
             name: stringify!($module),
             gcm_seal: |key, nonce, aad, text| {
@@ -30,6 +37,26 @@ macro_rules! implementation {
             gcm_open: |key, nonce, aad, sealed| {
                 let mut out = vec![0; sealed.len().checked_sub(TAG)?];
                 $module::Gcm::new(key)?.open(nonce, aad, sealed, &mut out).map(|()| out)
+            },
+            chacha_seal: |key, nonce, aad, text| {
+                let mut out = vec![0; text.len() + TAG];
+                $module::seal(&$chacha(key)?, $nonce(nonce), aad, text, &mut out).map(|()| out)
+            },
+            chacha_open: |key, nonce, aad, sealed| {
+                let mut out = vec![0; sealed.len().checked_sub(TAG)?];
+                $module::open(&$chacha(key)?, $nonce(nonce), aad, sealed, &mut out).map(|()| out)
+            },
+            xaes_seal: |key, nonce, aad, text| {
+                let (prefix, suffix) = halves(nonce)?;
+                let mut out = vec![0; text.len() + TAG];
+                let subkey = $module::Gcm::new(&Xaes::new(key).derive(prefix))?;
+                subkey.seal(suffix, aad, text, &mut out).map(|()| out)
+            },
+            xaes_open: |key, nonce, aad, sealed| {
+                let (prefix, suffix) = halves(nonce)?;
+                let mut out = vec![0; sealed.len().checked_sub(TAG)?];
+                let subkey = $module::Gcm::new(&Xaes::new(key).derive(prefix))?;
+                subkey.open(suffix, aad, sealed, &mut out).map(|()| out)
             },
             xchacha_seal: |key, nonce, aad, text| {
                 let mut out = vec![0; text.len() + TAG];
@@ -43,8 +70,19 @@ macro_rules! implementation {
     };
 }
 
-pub(super) const IMPLEMENTATIONS: [Implementation; 2] =
-    [implementation!(rust_crypto), implementation!(aws_lc)];
+pub(super) const IMPLEMENTATIONS: [Implementation; 2] = [
+    implementation!(
+        rust_crypto,
+        |key: &Key| Some(ChaCha20Poly1305::new(key.into())),
+        <&chacha20poly1305::Nonce>::from
+    ),
+    implementation!(aws_lc, |key: &Key| aws_lc::cipher(&CHACHA20_POLY1305, key), |nonce: &[u8; 12]| *nonce),
+];
+
+fn halves(nonce: &[u8; NONCE]) -> Option<(&[u8; 12], &[u8; 12])> {
+    let ([first, last], _) = nonce.as_chunks::<12>() else { return None };
+    Some((first, last))
+}
 
 proptest! {
     #[test]

@@ -1,13 +1,12 @@
 //! What the other program used for a KMS: an answer that it wrote down, and an RSA key.
 
 use async_trait::async_trait;
-use data_encoding::HEXLOWER;
 use serde_json::Value;
 use zk_kms::{Capabilities, Context, DataKey, Error, ErrorKind, KeyStatus, KeyUri, Kms, WrappedKey};
 
 /// A KMS that knows one wrapped key, and the context it was wrapped with.
 #[derive(Debug)]
-pub(super) struct Recorded {
+pub(crate) struct Recorded {
     uri: KeyUri,
     context: Vec<u8>,
     bytes: Vec<u8>,
@@ -15,7 +14,7 @@ pub(super) struct Recorded {
 }
 
 impl Recorded {
-    pub(super) fn new(vector: &Value) -> Self {
+    pub(crate) fn new(vector: &Value) -> Self {
         Self {
             uri: vector["uri"].as_str().unwrap().parse().unwrap(),
             context: hex(&vector["context"]),
@@ -49,12 +48,12 @@ impl Kms for Recorded {
     }
 }
 
-fn hex(value: &Value) -> Vec<u8> {
-    HEXLOWER.decode(value.as_str().unwrap().as_bytes()).unwrap()
+pub(crate) fn hex(value: &Value) -> Vec<u8> {
+    crate::hex(value.as_str().unwrap())
 }
 
 #[cfg(feature = "rsa")]
-pub(super) use rsa::key_pair;
+pub(crate) use rsa::key_pair;
 
 #[cfg(feature = "rsa")]
 mod rsa {
@@ -75,7 +74,7 @@ mod rsa {
         private: PrivateDecryptingKey,
     }
 
-    pub(in super::super) async fn key_pair(vector: &Value) -> PinnedKms {
+    pub(crate) async fn key_pair(vector: &Value) -> PinnedKms {
         let uri = vector["uri"].as_str().unwrap().parse().unwrap();
         let private = PrivateDecryptingKey::from_pkcs8(&hex(&vector["private"])).unwrap();
         let service = Arc::new(Service { uri, private });

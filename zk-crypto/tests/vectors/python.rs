@@ -1,7 +1,5 @@
-//! The formats against another program in another language, `python/cross_check.py`, both ways. What that program sealed
-//! is opened in the unit tests beside the code, where published vectors of the primitives are too: `vectors` in the name.
-#![cfg(all(feature = "index", feature = "recipient"))]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+//! The formats against another program in another language, `tests/python/cross_check.py`, both ways. It also made the
+//! files of this folder.
 
 use std::{
     io::Write,
