@@ -2,7 +2,7 @@
 //!
 //! 60,000 rows with one sealed value of 16 bytes each, on a private server without durability, over TLS. Each round does
 //! the rows three times, in turns (the first two in a copy of the table): with one `UPDATE` in the server for each worker, which sends nothing and computes
-//! nothing; with batches of 500 rows and new bytes of the same length from the client, as anybody would write it by hand;
+//! nothing; with batches of 1000 rows and new bytes of the same length from the client, as anybody would write it by hand;
 //! and with the job. The table is vacuumed in between.
 
 use std::{
@@ -17,10 +17,13 @@ use zk_crypto::{Context, Encryptor, EncryptorConfig, MemoryKeyStore, Reseal, Sco
 use zk_kms::LocalKms;
 
 const ROWS: i64 = 60_000;
-const BATCH: i64 = 500;
+const BATCH: i64 = 1000;
 const ROUNDS: usize = 7;
-const NAMES: [&str; 3] =
-    ["one UPDATE in the server for each worker", "UPDATE in batches of 500, bytes from the client", "Reseal"];
+const NAMES: [&str; 3] = [
+    "one UPDATE in the server for each worker",
+    "UPDATE in batches of 1000, bytes from the client",
+    "Reseal",
+];
 
 fn main() {
     println!("ciphers of zk-crypto: {}", if cfg!(feature = "aws-lc") { "AWS-LC" } else { "Rust" });

@@ -10,7 +10,9 @@ use aes_gcm::{Aes256Gcm, KeyInit, aead::AeadInOut};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, Tag, UnboundKey};
 use benches::{Table, print_scaling};
 use rand::Rng;
-use zk_crypto::{Context, Encryptor, EncryptorConfig, MemoryKeyStore, OVERHEAD, Scope, Sealer, Suite};
+use zk_crypto::{
+    Context, Encryptor, EncryptorConfig, MemoryKeyStore, OVERHEAD, Plaintext, Scope, Sealer, Suite,
+};
 use zk_kms::LocalKms;
 
 const KEY: [u8; 32] = [7; 32];
@@ -29,27 +31,38 @@ fn main() {
     peers::pgcrypto();
 }
 
+const SEAL: &str = "zk-crypto, Sealer::seal (new buffer)";
+const SEAL_INTO: &str = "zk-crypto, Sealer::seal_into (used buffer)";
+const OPEN: &str = "zk-crypto, Encryptor::open (new buffer, wiped)";
+const OPEN_INTO: &str = "zk-crypto, Encryptor::open_into (used buffer)";
+const NEW: &str = "aws-lc-rs alone, into a new buffer";
+const NEW_WIPED: &str = "aws-lc-rs alone, into a new buffer, wiped";
+const USED: &str = "aws-lc-rs alone, into a used buffer";
+const IN_PLACE: &str = "aws-lc-rs alone, in place";
+
 fn sealing(len: usize, ours: &Ours, xchacha: &Ours) {
     let words = "x".repeat(len);
     let text = words.as_bytes().to_vec();
     let key = aws_lc();
+    let (mut out, mut used) = (Vec::new(), vec![0; len + 16]);
     let mut table = Table::new(format!("Seal {len} bytes"), len);
-    table.row("REF: AES-256-GCM of aws-lc-rs by hand", || by_hand(&key, &text));
-    table.row("zk-crypto, Sealer::seal", || ours.sealer.seal(&ours.context, &text).unwrap());
-    table.row("zk-crypto, Encryptor::seal", || {
+    table.row("REF: AES-256-GCM of aws-lc-rs by hand (new buffer)", || by_hand(&key, &text));
+    table.row(SEAL, || ours.sealer.seal(&ours.context, &text).unwrap());
+    table.row(SEAL_INTO, || ours.sealer.seal_into(&ours.context, &text, black_box(&mut out)).unwrap());
+    table.row("zk-crypto, Encryptor::seal (new buffer)", || {
         now(ours.encryptor.seal(&ours.scope, &ours.context, &text)).unwrap()
     });
     table.row("zk-crypto, Sealer::seal, XChaCha20-Poly1305", || {
         xchacha.sealer.seal(&xchacha.context, &text).unwrap()
     });
     let (mut buffer, aws) = (text.clone(), aws_lc());
-    table.row("aws-lc-rs alone, in place", move || {
-        aws.seal_in_place_separate_tag(nonce(), Aad::from(AAD), &mut buffer).unwrap()
+    table.row(IN_PLACE, move || {
+        aws.seal_in_place_separate_tag(nonce(), Aad::from(AAD), black_box(&mut buffer)).unwrap()
     });
-    table.row("aws-lc-rs alone, into a new buffer", || {
+    table.row(USED, || seal_out_of_place(&key, &text, black_box(&mut used)));
+    table.row(NEW, || {
         let mut out = vec![0; len + 16];
-        let (sealed, tag) = out.split_at_mut(len);
-        key.seal_out_of_place_scatter(nonce(), Aad::from(AAD), &text, sealed, &[], tag).unwrap();
+        seal_out_of_place(&key, &text, &mut out);
         out
     });
     let (mut buffer, ring) = (text.clone(), ring());
@@ -63,6 +76,8 @@ fn sealing(len: usize, ours: &Ours, xchacha: &Ours) {
     });
     #[cfg(feature = "peers")]
     peers::sealing(&mut table, &words);
+    table.compare(SEAL, NEW);
+    table.compare(SEAL_INTO, USED);
     table.print();
 }
 
@@ -73,26 +88,43 @@ fn opening(len: usize, ours: &Ours, xchacha: &Ours) {
     let sealed = ours.sealer.seal(&ours.context, &text).unwrap();
     let other = xchacha.sealer.seal(&xchacha.context, &text).unwrap();
     assert_eq!(sealed.as_bytes().len(), len + OVERHEAD);
+    let (mut opened, mut used, (alone, tag)) = (Plaintext::new(), text.clone(), alone(&key, &text));
+    let open = |out: &mut [u8]| {
+        key.open_separate_gather(nonce(), Aad::from(AAD), &alone, tag.as_ref(), out).unwrap();
+    };
     let mut table = Table::new(format!("Open {len} bytes"), len);
-    table.row("REF: AES-256-GCM of aws-lc-rs by hand", || {
+    table.row("REF: AES-256-GCM of aws-lc-rs by hand (new buffer)", || {
         let (nonce, rest) = by_hand.split_first_chunk::<12>().unwrap();
         let mut out = rest.to_vec();
         let len = key.open_in_place(Nonce::from(nonce), Aad::from(AAD), &mut out).unwrap().len();
         out.truncate(len);
         out
     });
-    table.row("zk-crypto, Encryptor::open", || {
-        now(ours.encryptor.open(&ours.scope, &ours.context, &sealed)).unwrap()
+    table.row(OPEN, || now(ours.encryptor.open(&ours.scope, &ours.context, &sealed)).unwrap());
+    table.row(OPEN_INTO, || {
+        let text = black_box(&mut opened);
+        now(ours.encryptor.open_into(&ours.scope, &ours.context, &sealed, text)).unwrap();
     });
     table.row("zk-crypto, Encryptor::open, XChaCha20-Poly1305", || {
         now(xchacha.encryptor.open(&xchacha.scope, &xchacha.context, &other)).unwrap()
     });
-    let (mut buffer, (alone, tag), aws) = (text.clone(), alone(&key, &text), aws_lc());
-    table.row("aws-lc-rs alone, into a used buffer", move || {
-        aws.open_separate_gather(nonce(), Aad::from(AAD), &alone, tag.as_ref(), &mut buffer).unwrap()
+    table.row(USED, || open(black_box(&mut used)));
+    table.row(NEW, || {
+        let mut out = vec![0; len];
+        open(&mut out);
+        out
+    });
+    table.row(NEW_WIPED, || {
+        let mut out = vec![0; len];
+        open(black_box(&mut out));
+        out.fill(0);
+        out
     });
     #[cfg(feature = "peers")]
     peers::opening(&mut table, &"x".repeat(len));
+    table.compare(OPEN, NEW_WIPED);
+    table.compare(OPEN, NEW);
+    table.compare(OPEN_INTO, USED);
     table.print();
 }
 
@@ -126,6 +158,12 @@ fn by_hand(key: &LessSafeKey, text: &[u8]) -> Vec<u8> {
     let tag = key.seal_in_place_separate_tag(nonce, Aad::from(AAD), &mut out[12..]).unwrap();
     out.extend_from_slice(tag.as_ref());
     out
+}
+
+/// Into ciphertext and tag.
+fn seal_out_of_place(key: &LessSafeKey, text: &[u8], out: &mut [u8]) {
+    let (sealed, tag) = out.split_at_mut(text.len());
+    key.seal_out_of_place_scatter(nonce(), Aad::from(AAD), text, sealed, &[], tag).unwrap();
 }
 
 /// An encryptor with the key of one scope in its cache.

@@ -18,6 +18,7 @@ use zk_kms::LocalKms;
 
 const LEN: usize = 1 << 20;
 const CHUNK: usize = 16 << 10;
+const REF: &str = "REF: aws-lc-rs on chunks of 16 KiB, each copied and then in place";
 
 fn main() {
     println!("ciphers of zk-crypto: {}", if cfg!(feature = "aws-lc") { "AWS-LC" } else { "Rust" });
@@ -28,22 +29,27 @@ fn main() {
     let sealed = ours.seal(&text);
 
     let mut table = Table::new("Seal a stream of 1 MiB", LEN);
-    table.row("REF: aws-lc-rs on chunks of 16 KiB, in place", || by_hand(&text));
+    table.row(REF, || by_hand(&text));
     table.row("zk-crypto, StreamWriter to nowhere", || {
         let mut writer = ours.sealer.stream(&ours.context).unwrap().writer(sink());
         writer.write_all(&text).unwrap();
         writer.finish().unwrap();
     });
+    table.compare("zk-crypto, StreamWriter to nowhere", REF);
     table.print();
 
     let (mut chunks, mut buffer) = (sealed_by_hand(&text), Vec::with_capacity(CHUNK + 16));
-    let mut piece = vec![0; 64 << 10];
     let mut table = Table::new("Open a stream of 1 MiB", LEN);
-    table.row("REF: aws-lc-rs on chunks of 16 KiB, copied", || open_by_hand(&mut chunks, &mut buffer));
-    table.row("zk-crypto, StreamReader in pieces of 64 KiB", || {
-        let mut reader = ours.opener(&sealed).reader(&sealed[StreamHeader::LEN..]);
-        while reader.read(&mut piece).unwrap() > 0 {}
-    });
+    table.row(REF, || open_by_hand(&mut chunks, &mut buffer));
+    for kib in [64, 4] {
+        let (name, sealed) = (format!("zk-crypto, StreamReader in pieces of {kib} KiB"), &sealed);
+        let (mut piece, ours) = (vec![0; kib << 10], &ours);
+        table.row(name.as_str(), move || {
+            let mut reader = ours.opener(sealed).reader(&sealed[StreamHeader::LEN..]);
+            while reader.read(&mut piece).unwrap() > 0 {}
+        });
+        table.compare(name, REF);
+    }
     table.print();
 
     let at = ours.opener(&sealed).at(sealed.as_slice()).unwrap();
@@ -74,6 +80,20 @@ fn whole_streams(ours: &Ours) {
         table.row(format!("open, threads: {count}"), move || {
             ours.opener(sealed).copy(body, sink(), threads(count)).unwrap()
         });
+    }
+    for count in [1, 2] {
+        let text = text.as_slice();
+        table.row(format!("REF on a part for each thread, threads: {count}"), move || {
+            thread::scope(|scope| {
+                text.chunks(LONG / count).for_each(|part| drop(scope.spawn(|| by_hand(part))));
+            });
+        });
+    }
+    for what in ["seal", "open", "REF on a part for each thread"] {
+        table.compare(format!("{what}, threads: 2"), format!("{what}, threads: 1"));
+    }
+    for what in ["seal", "open"] {
+        table.compare(format!("{what}, threads: 1"), "REF on a part for each thread, threads: 1");
     }
     table.print();
 }

@@ -16,6 +16,7 @@ pub struct Table<'a> {
     title: String,
     bytes: usize,
     rows: Vec<Row<'a>>,
+    pairs: Vec<(String, String)>,
 }
 
 struct Row<'a> {
@@ -27,7 +28,7 @@ struct Row<'a> {
 impl<'a> Table<'a> {
     /// Starts a table of operations on `bytes` bytes each.
     pub fn new(title: impl Into<String>, bytes: usize) -> Self {
-        Self { title: title.into(), bytes, rows: Vec::new() }
+        Self { title: title.into(), bytes, rows: Vec::new(), pairs: Vec::new() }
     }
 
     /// Adds an operation.
@@ -46,6 +47,11 @@ impl<'a> Table<'a> {
         self.rows.push(Row { name: name.into(), run: Box::new(run), nanos: Vec::new() });
     }
 
+    /// Prints how fast one row is beside another that does the same for the memory: that copies, allocates and wipes alike.
+    pub fn compare(&mut self, ours: impl Into<String>, theirs: impl Into<String>) {
+        self.pairs.push((ours.into(), theirs.into()));
+    }
+
     /// Measures all rows in turns and prints the medians as a Markdown table.
     pub fn print(mut self) {
         let times: Vec<u32> = self.rows.iter_mut().map(Row::calibrate).collect();
@@ -60,6 +66,17 @@ impl<'a> Table<'a> {
         for (row, nanos) in self.rows.iter().zip(&medians) {
             let speed = self.bytes as f64 / nanos;
             println!("| {} | {} | {speed:.2} | {:.2} |", row.name, unit(*nanos), nanos / medians[0]);
+        }
+        if self.pairs.is_empty() {
+            return;
+        }
+        let nanos = |name: &str| {
+            let row = self.rows.iter().position(|row| row.name == name);
+            medians[row.unwrap_or_else(|| panic!("there is no row `{name}`"))]
+        };
+        println!("\n| speed of | beside | ratio |\n|---|---|---:|");
+        for (ours, theirs) in &self.pairs {
+            println!("| {ours} | {theirs} | {:.2} |", nanos(theirs) / nanos(ours));
         }
     }
 }

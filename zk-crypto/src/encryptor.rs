@@ -11,7 +11,7 @@ pub use self::{config::EncryptorConfig, keys::Rewrapped};
 use crate::{
     Context, Error, ErrorKind, KeyId, KeyRecord, KeyState, KeyStore, Plaintext, Scope, Sealed, Sealer,
     cache::{Cache, Entry, Wanted},
-    open::open,
+    open::{open, open_into},
     opened::OpenedKey,
     seal::seal,
     suite,
@@ -85,6 +85,71 @@ impl Encryptor {
         }
         let entry = Box::pin(self.opener(scope, sealed.key_id())).await?;
         open(&entry.key, scope, context, sealed)
+    }
+
+    /// Opens a value into a buffer that is there: many values, one after the other, without an allocation for each, and
+    /// long ones without filling new memory first and wiping it afterwards.
+    ///
+    /// What `text` held is overwritten or wiped; after a failure it is empty. It is wiped when it is dropped.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use zk_crypto::{Context, Encryptor, EncryptorConfig, MemoryKeyStore, Scope};
+    /// use zk_crypto::Plaintext;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let kms = Arc::new(zk_kms::LocalKms::ephemeral("demo")?);
+    /// # let encryptor = Encryptor::new(kms, Arc::new(MemoryKeyStore::new()), EncryptorConfig::default())?;
+    /// # let (scope, place) = (Scope::tenant("7f9c")?, Context::purpose("demo"));
+    /// # encryptor.ensure_key(&scope).await?;
+    /// let values =
+    ///     [encryptor.seal(&scope, &place, b"first").await?, encryptor.seal(&scope, &place, b"second").await?];
+    /// let mut text = Plaintext::new();
+    /// for (sealed, expected) in values.iter().zip(["first", "second"]) {
+    ///     encryptor.open_into(&scope, &place, sealed, &mut text).await?;
+    ///     assert_eq!(text.as_slice(), expected.as_bytes());
+    /// }
+    /// let elsewhere = Context::purpose("elsewhere");
+    /// assert!(encryptor.open_into(&scope, &elsewhere, &values[0], &mut text).await.is_err());
+    /// assert!(text.is_empty());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Encryptor::open`].
+    pub async fn open_into(
+        &self,
+        scope: &Scope,
+        context: &Context,
+        sealed: &Sealed,
+        text: &mut Plaintext,
+    ) -> Result<(), Error> {
+        let opened = self.try_open_into(scope, context, sealed, text).await;
+        if opened.is_err() {
+            // SECURITY: whatever the failure left there, and the value that was opened before.
+            *text = Plaintext::new();
+        }
+        opened
+    }
+
+    #[inline]
+    async fn try_open_into(
+        &self,
+        scope: &Scope,
+        context: &Context,
+        sealed: &Sealed,
+        text: &mut Plaintext,
+    ) -> Result<(), Error> {
+        let now = self.config.clock.elapsed();
+        {
+            let cached = self.cache.load();
+            if let Some(entry) = cached.by_id(sealed.key_id(), now) {
+                return open_into(&entry.key, scope, context, sealed, text);
+            }
+        }
+        let entry = Box::pin(self.opener(scope, sealed.key_id())).await?;
+        open_into(&entry.key, scope, context, sealed, text)
     }
 
     /// Seals many values of one scope, in their order.
@@ -242,7 +307,7 @@ impl Encryptor {
 }
 
 /// Waits for all of them at the same time.
-async fn all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+pub(crate) async fn all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
     let mut waiting: Vec<Pin<Box<F>>> = futures.map(Box::pin).collect();
     let mut done: Vec<Option<F::Output>> = waiting.iter().map(|_| None).collect();
     std::future::poll_fn(|cx| {

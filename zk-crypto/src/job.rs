@@ -2,16 +2,16 @@
 
 mod control;
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, pin::Pin, time::Duration};
 
 use tokio_postgres::{
-    Client, Statement, Transaction,
+    Client, Row, Statement, Transaction,
     types::{ToSql, Type},
 };
 
 pub(crate) use self::control::Checkpoint;
 pub use self::control::{JobControl, JobStatus};
-use crate::{Context, Encryptor, Error, ErrorKind, keystore::failed, sql};
+use crate::{Context, Encryptor, Error, ErrorKind, encryptor::all, keystore::failed, sql};
 
 pub(crate) type RowContext = Box<dyn Fn(&str) -> Context + Send + Sync>;
 type OnProgress = Box<dyn Fn(&Progress) + Send + Sync>;
@@ -78,13 +78,15 @@ pub(crate) struct Walk {
     pub(crate) skip_locked: bool,
     /// Keys of rows that failed, so that the next pass does not find them again.
     pub(crate) skipped: Vec<String>,
-    /// What was prepared on the connection: a batch asks the server five times, and would twice as often without.
+    /// What was prepared on the connection: a batch asks the server four times, and would twice as often without.
     statements: BTreeMap<String, Statement>,
+    /// The type of the key column, as the catalog printed it in the first batch.
+    key_type: Option<String>,
 }
 
 impl Walk {
     pub(crate) fn new(skip_locked: bool) -> Self {
-        Self { after: None, skip_locked, skipped: Vec::new(), statements: BTreeMap::new() }
+        Self { after: None, skip_locked, skipped: Vec::new(), statements: BTreeMap::new(), key_type: None }
     }
 
     pub(crate) async fn prepared(
@@ -99,6 +101,26 @@ impl Walk {
         self.statements.insert(sql, statement.clone());
         Ok(statement)
     }
+}
+
+/// What is asked of the server.
+type Asked<'a> = Pin<Box<dyn Future<Output = Result<Vec<Row>, tokio_postgres::Error>> + Send + 'a>>;
+
+/// Which rows a job locks: as [`sql::page`] finds them.
+pub(crate) struct Page<'a> {
+    pub(crate) table: &'a str,
+    pub(crate) key_column: &'a str,
+    /// The query, from the type of the key column.
+    pub(crate) sql: &'a (dyn Fn(&str, &Walk) -> String + Sync),
+    /// Its first parameter.
+    pub(crate) first: &'a (dyn ToSql + Sync),
+}
+
+/// Rows that are locked until the transaction ends.
+pub(crate) struct Locked<'a> {
+    pub(crate) transaction: Transaction<'a>,
+    pub(crate) key_type: String,
+    pub(crate) rows: Vec<Row>,
 }
 
 /// One kind of job.
@@ -123,7 +145,7 @@ impl Default for Job {
     fn default() -> Self {
         Self {
             settings: Vec::new(),
-            batch_size: 500,
+            batch_size: 1000,
             max_per_second: None,
             control: None,
             progress: Box::new(|_| ()),
@@ -169,14 +191,55 @@ impl Job {
     /// Begins a transaction with the settings of the job.
     pub(crate) async fn begin<'a>(&self, client: &'a mut Client) -> Result<Transaction<'a>, Error> {
         let transaction = client.transaction().await.map_err(|e| cannot(&e))?;
+        self.set(&transaction).await.map_err(|e| cannot(&e))?;
+        Ok(transaction)
+    }
+
+    /// Begins a transaction with the settings of the job, and locks the next rows in it.
+    pub(crate) async fn lock_rows<'a>(
+        &self,
+        client: &'a mut Client,
+        walk: &mut Walk,
+        page: &Page<'_>,
+    ) -> Result<Locked<'a>, Error> {
+        let transaction = client.transaction().await.map_err(|e| cannot(&e))?;
+        let known = walk.key_type.clone().and_then(|key_type| {
+            let statement = walk.statements.get(&(page.sql)(&key_type, walk)).cloned()?;
+            Some((key_type, statement))
+        });
+        let asked_before = known.is_some();
+        let (key_type, statement) = match known {
+            Some(known) => known,
+            None => {
+                self.set(&transaction).await.map_err(|e| cannot(&e))?;
+                let key_type = column_type(&transaction, page.table, page.key_column).await?;
+                let sql = (page.sql)(&key_type, walk);
+                walk.key_type = Some(key_type.clone());
+                (key_type, walk.prepared(&transaction, sql).await?)
+            }
+        };
+        let limit = i64::from(self.batch_size);
+        let parameters: [&(dyn ToSql + Sync); 4] = [page.first, &limit, &walk.skipped, &walk.after];
+        // On one way to the server and back, in this order: the rows are looked for under the settings.
+        let mut asking: Vec<Asked<'_>> = Vec::new();
+        if asked_before {
+            asking.push(Box::pin(self.set(&transaction)));
+        }
+        asking.push(Box::pin(transaction.query(&statement, &parameters)));
+        let mut rows = Vec::new();
+        for answer in all(asking.into_iter()).await {
+            rows = answer.map_err(|e| cannot(&e))?;
+        }
+        Ok(Locked { transaction, key_type, rows })
+    }
+
+    async fn set(&self, transaction: &Transaction<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
         let settings = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         // So that a value has one text, whatever the session has chosen.
         let (names, values): (Vec<_>, Vec<_>) = PLAIN_TEXT.into_iter().chain(settings).unzip();
-        transaction
-            .query_typed(sql::SETTINGS, &[(&names, Type::TEXT_ARRAY), (&values, Type::TEXT_ARRAY)])
-            .await
-            .map_err(|e| cannot(&e))?;
-        Ok(transaction)
+        let parameters: [(&(dyn ToSql + Sync), Type); 2] =
+            [(&names, Type::TEXT_ARRAY), (&values, Type::TEXT_ARRAY)];
+        transaction.query_typed(sql::SETTINGS, &parameters).await
     }
 
     /// Decides about a row that failed: its error, or `Ok` when the job goes on without it.
@@ -302,7 +365,7 @@ macro_rules! job_methods {
             self
         }
 
-        /// Chooses how many rows one transaction locks; 500 by default, at least 1.
+        /// Chooses how many rows one transaction locks; 1000 by default, at least 1.
         #[must_use]
         pub fn batch_size(mut self, rows: u32) -> Self {
             self.$job.batch_size = rows.max(1);

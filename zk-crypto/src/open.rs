@@ -4,9 +4,7 @@ use std::{fmt, ops::Deref};
 
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::{
-    Context, Error, Scope, Sealed, Suite, opened::OpenedKey, seal::AssociatedData, sealed::TAG, suite::PREFIX,
-};
+use crate::{Context, Error, Scope, Sealed, Suite, opened::OpenedKey, seal::AssociatedData, sealed::TAG};
 
 /// What was sealed, wiped when it is dropped.
 ///
@@ -26,13 +24,35 @@ use crate::{
 /// assert_eq!(format!("{opened:?}"), "Plaintext([redacted])");
 /// # Ok(()) }
 /// ```
-pub struct Plaintext(Vec<u8>);
+#[derive(Default)]
+pub struct Plaintext(
+    /// INVARIANT: behind its end there is nothing to wipe, because it never grows beyond its capacity, and what becomes
+    /// shorter is wiped.
+    Vec<u8>,
+);
 
 impl Plaintext {
+    /// Makes an empty one, for [`Encryptor::open_into`](crate::Encryptor::open_into).
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
     /// Gives the bytes away without copying them, still to be wiped.
     #[must_use]
     pub fn into_zeroizing(mut self) -> Zeroizing<Vec<u8>> {
         Zeroizing::new(std::mem::take(&mut self.0))
+    }
+
+    /// Room for exactly so many bytes, which hold anything.
+    fn room(&mut self, len: usize) -> &mut [u8] {
+        if len > self.0.capacity() {
+            // SECURITY: the old buffer is wiped here; to let it grow would leave its text in memory.
+            *self = Self(Vec::with_capacity(len));
+        }
+        self.0.get_mut(len..).unwrap_or_default().zeroize();
+        self.0.resize(len, 0);
+        &mut self.0
     }
 }
 
@@ -58,8 +78,7 @@ impl fmt::Debug for Plaintext {
 
 impl Drop for Plaintext {
     fn drop(&mut self) {
-        // As a slice, which is wiped many times faster than a `Vec`. INVARIANT: there is nothing to wipe behind its end,
-        // because the bytes are written once and never grow.
+        // As a slice, which is wiped many times faster than a `Vec`.
         self.0.as_mut_slice().zeroize();
     }
 }
@@ -71,27 +90,32 @@ pub(crate) fn open(
     context: &Context,
     sealed: &Sealed,
 ) -> Result<Plaintext, Error> {
+    let mut text = Plaintext::new();
+    // Wiped when it is dropped, also on failure.
+    open_into(key, scope, context, sealed, &mut text).map(|()| text)
+}
+
+/// As [`open`], into a buffer that is there. After a failure it is for the caller to wipe.
+pub(crate) fn open_into(
+    key: &OpenedKey,
+    scope: &Scope,
+    context: &Context,
+    sealed: &Sealed,
+    text: &mut Plaintext,
+) -> Result<(), Error> {
     // SECURITY: the scope a caller names must be the scope the key was made for, before any cryptography.
     if key.id != sealed.key_id() || key.scope != *scope {
         return Err(Error::open());
     }
     let (nonce, ciphertext) = sealed.parts().ok_or_else(Error::open)?;
+    let out = text.room(ciphertext.len().saturating_sub(TAG));
     let mut aad = AssociatedData::default();
     let aad = aad.write(sealed.suite(), key, context);
-    // Wiped when it is dropped, also on failure.
-    let mut text = Plaintext(Vec::with_capacity(ciphertext.len().saturating_sub(TAG)));
     let opened = match sealed.suite() {
-        Suite::Xaes256Gcm => {
-            let ([prefix, suffix], _) = nonce.as_chunks::<PREFIX>() else { return Err(Error::open()) };
-            match key.known(prefix) {
-                Some(cipher) => cipher.open(suffix, aad, ciphertext, &mut text.0),
-                None => key.with_unknown(prefix, |cipher| cipher.open(suffix, aad, ciphertext, &mut text.0)),
-            }
-        }
-        Suite::XChaCha20Poly1305 => key.ciphers.xchacha.open(nonce, aad, ciphertext, &mut text.0),
+        Suite::Xaes256Gcm => key.opening(nonce, |cipher, suffix| cipher.open(suffix, aad, ciphertext, out)),
+        Suite::XChaCha20Poly1305 => key.ciphers.xchacha.open(nonce, aad, ciphertext, out),
     };
-    opened.ok_or_else(Error::open)?;
-    Ok(text)
+    opened.ok_or_else(Error::open)
 }
 
 #[cfg(test)]

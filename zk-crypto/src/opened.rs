@@ -17,9 +17,9 @@ use crate::{
     Error, ErrorKind, KeyId, Scope, Suite,
     fork::Process,
     nonce::fresh,
-    sealed::derive,
+    sealed::{NONCE, derive},
     shard::Sharded,
-    suite::{Ciphers, Gcm, PREFIX},
+    suite::{Ciphers, Gcm, PREFIX, SUFFIX},
 };
 
 /// SPEC.md, section 5: how much one prefix seals.
@@ -114,20 +114,30 @@ impl OpenedKey {
         Ok(Guard::from_inner(prefix))
     }
 
+    /// Calls `open` with the cipher of a nonce's first half, and with its second half.
+    #[inline]
+    pub(crate) fn opening(
+        &self,
+        nonce: &[u8; NONCE],
+        open: impl FnOnce(&Gcm, &[u8; SUFFIX]) -> Option<()>,
+    ) -> Option<()> {
+        let ([prefix, suffix], _) = nonce.as_chunks::<PREFIX>() else { return None };
+        match self.known(prefix) {
+            Some(cipher) => open(cipher, suffix),
+            None => self.with_unknown(prefix, |cipher| open(cipher, suffix)),
+        }
+    }
+
     /// The cipher of a prefix that opened something before.
     #[inline]
-    pub(crate) fn known(&self, prefix: &[u8; PREFIX]) -> Option<&Gcm> {
+    fn known(&self, prefix: &[u8; PREFIX]) -> Option<&Gcm> {
         let mut known = self.places(prefix).map_while(OnceLock::get);
         known.find(|known| known.bytes == *prefix).map(|known| &known.cipher)
     }
 
     /// Calls `open` with the cipher of a prefix that is not known, which it becomes if there is room.
     #[cold]
-    pub(crate) fn with_unknown<R>(
-        &self,
-        prefix: &[u8; PREFIX],
-        open: impl FnOnce(&Gcm) -> Option<R>,
-    ) -> Option<R> {
+    fn with_unknown<R>(&self, prefix: &[u8; PREFIX], open: impl FnOnce(&Gcm) -> Option<R>) -> Option<R> {
         let cipher = self.ciphers.xaes.subkey(prefix)?;
         let opened = open(&cipher)?;
         // Only what opened is kept: bytes that somebody made up do not take the places.
@@ -240,7 +250,7 @@ mod tests {
     fn known_prefixes_are_told_apart_and_bounded() {
         let key = key();
         let text = |cipher: &Gcm| {
-            let mut out = Vec::new();
+            let mut out = vec![0; 8 + crate::sealed::TAG];
             cipher.seal(&[0; 12], b"", &[0; 8], &mut out).map(|()| out)
         };
         let mut texts = std::collections::HashSet::new();

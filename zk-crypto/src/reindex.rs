@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use tokio_postgres::{Client, Transaction};
+use tokio_postgres::Client;
 use zeroize::Zeroizing;
 
 use crate::{
     BlindIndex, Context, Encryptor, Error, Indexer, Scope, Sealed, Token,
-    job::{Batch, Job, RowContext, Walk, Work, cannot, column_type, finish, job_methods},
-    rows::{Read, keys_and_sealed},
+    job::{Batch, Job, Locked, Page, RowContext, Walk, Work, cannot, finish, job_methods},
+    rows::keys_and_sealed,
     sql,
 };
 
@@ -157,23 +157,6 @@ impl Reindex {
         let parts = (self.parts)(&opened).ok_or_else(|| Error::invalid("a value cannot be indexed"))?;
         indexer.token(&parts.iter().map(|part| part.as_str()).collect::<Vec<_>>())
     }
-
-    async fn lock_rows(
-        &self,
-        transaction: &Transaction<'_>,
-        indexer: &Indexer,
-        key_type: &str,
-        walk: &mut Walk,
-    ) -> Result<Option<Read>, Error> {
-        let sql = self.tokens(indexer).batch(key_type, walk.after.is_some(), walk.skip_locked);
-        let sql = walk.prepared(transaction, sql).await?;
-        let (version, limit) = (indexer.version().to_be_bytes(), i64::from(self.job.batch_size));
-        let rows = transaction
-            .query(&sql, &[&version.as_slice(), &limit, &walk.skipped, &walk.after])
-            .await
-            .map_err(|e| cannot(&e))?;
-        keys_and_sealed(&self.job, walk, &rows)
-    }
 }
 
 impl Work for Reindex {
@@ -186,11 +169,15 @@ impl Work for Reindex {
         // Asked for each time, so that a rotation meanwhile is noticed.
         let indexer = self.index.indexer(encryptor, &self.scope).await?;
         let tokens = self.tokens(&indexer);
-        let transaction = self.job.begin(client).await?;
-        let key_type = column_type(&transaction, tokens.table(), &self.key_column).await?;
-        let Some(read) = self.lock_rows(&transaction, &indexer, &key_type, walk).await? else {
-            return Ok(Batch::default());
+        let version = indexer.version().to_be_bytes();
+        let page = Page {
+            table: tokens.table(),
+            key_column: &self.key_column,
+            sql: &|key_type, walk| tokens.batch(key_type, walk.after.is_some(), walk.skip_locked),
+            first: &version.as_slice(),
         };
+        let Locked { transaction, key_type, rows } = self.job.lock_rows(client, walk, &page).await?;
+        let Some(read) = keys_and_sealed(&self.job, walk, &rows)? else { return Ok(Batch::default()) };
         let (mut keys, mut old, mut new) = (Vec::new(), Vec::new(), Vec::new());
         for (key, sealed) in &read.rows {
             match self.token(encryptor, &indexer, key, sealed).await {

@@ -7,7 +7,7 @@ use tokio_postgres::{Client, Statement, Transaction};
 use crate::{
     Context, Encryptor, Error, KeyId, KeyState, Plaintext, Scope, Sealed,
     encryptor::no_key,
-    job::{Batch, Job, RowContext, Walk, Work, cannot, column_type, finish, job_methods},
+    job::{Batch, Job, Locked, Page, RowContext, Walk, Work, cannot, finish, job_methods},
     rows::{Read, keys_and_sealed},
     sql,
 };
@@ -49,7 +49,13 @@ pub struct Reseal {
 }
 
 /// A row as it was read: its key as text, and the sealed value.
-type Locked = (String, Sealed);
+type Found = (String, Sealed);
+
+struct Resealed {
+    key: String,
+    old: Sealed,
+    new: Sealed,
+}
 
 impl Reseal {
     /// Names the table as schema and table, its key column, the sealed column, and the scope of the values.
@@ -135,75 +141,38 @@ impl Reseal {
             .collect()
     }
 
-    async fn lock_rows(
-        &self,
-        transaction: &Transaction<'_>,
-        old: &[KeyId],
-        key_type: &str,
-        walk: &mut Walk,
-    ) -> Result<Option<Read>, Error> {
-        let query = self.column.batch(walk.skip_locked, walk.after.is_some(), key_type);
-        let query = walk.prepared(transaction, query).await?;
-        let limit = i64::from(self.job.batch_size);
-        let rows = transaction
-            .query(&query, &[&bytes(old), &limit, &walk.skipped, &walk.after])
-            .await
-            .map_err(|e| cannot(&e))?;
-        keys_and_sealed(&self.job, walk, &rows)
-    }
-
-    /// Opens the rows and seals them again; rows that fail and are to be left behind are not among the result.
+    /// Opens the rows and seals them again; rows that fail and are to be left behind are not in the result.
     async fn reseal(
         &self,
         encryptor: &Encryptor,
-        rows: Vec<Locked>,
+        rows: Vec<Found>,
         walk: &mut Walk,
-    ) -> Result<(Vec<Locked>, Vec<Sealed>), Error> {
-        let values: Vec<(Context, Sealed)> =
-            rows.iter().map(|(key, sealed)| ((self.context)(key), sealed.clone())).collect();
-        let (rows, contexts, opened) = match encryptor.open_many(&self.scope, &values).await {
-            Ok(opened) => (rows, values.into_iter().map(|(context, _)| context).collect(), opened),
-            // One of them fails: find out which.
-            Err(_) => self.open_each(encryptor, rows, values, walk).await?,
-        };
-        let contexts: Vec<Context> = contexts;
-        let plain: Vec<(Context, &[u8])> =
-            contexts.into_iter().zip(opened.iter().map(|text| text.as_slice())).collect();
-        let resealed = encryptor.seal_many(&self.scope, &plain).await?;
-        Ok((rows, resealed))
-    }
-
-    async fn open_each(
-        &self,
-        encryptor: &Encryptor,
-        rows: Vec<Locked>,
-        values: Vec<(Context, Sealed)>,
-        walk: &mut Walk,
-    ) -> Result<(Vec<Locked>, Vec<Context>, Vec<Plaintext>), Error> {
-        let (mut kept, mut contexts, mut opened) = (Vec::new(), Vec::new(), Vec::new());
-        for (row, (context, sealed)) in rows.into_iter().zip(values) {
-            match encryptor.open(&self.scope, &context, &sealed).await {
-                Ok(text) => {
-                    kept.push(row);
-                    contexts.push(context);
-                    opened.push(text);
+    ) -> Result<Vec<Resealed>, Error> {
+        let mut resealed = Vec::with_capacity(rows.len());
+        // One buffer for all of them: no more than one plaintext is in memory.
+        let mut text = Plaintext::new();
+        for (key, old) in rows {
+            let context = (self.context)(&key);
+            match encryptor.open_into(&self.scope, &context, &old, &mut text).await {
+                Ok(()) => {
+                    let new = encryptor.seal(&self.scope, &context, &text).await?;
+                    resealed.push(Resealed { key, old, new });
                 }
-                Err(error) => self.job.failed(walk, &row.0, error)?,
+                Err(error) => self.job.failed(walk, &key, error)?,
             }
         }
-        Ok((kept, contexts, opened))
+        Ok(resealed)
     }
 
     async fn swap(
         &self,
         transaction: &Transaction<'_>,
-        rows: &[Locked],
-        resealed: &[Sealed],
+        rows: &[Resealed],
         update: &Statement,
     ) -> Result<u64, Error> {
-        let keys: Vec<&str> = rows.iter().map(|(key, _)| key.as_str()).collect();
-        let old: Vec<&[u8]> = rows.iter().map(|(_, sealed)| sealed.as_bytes()).collect();
-        let new: Vec<&[u8]> = resealed.iter().map(Sealed::as_bytes).collect();
+        let keys: Vec<&str> = rows.iter().map(|row| row.key.as_str()).collect();
+        let old: Vec<&[u8]> = rows.iter().map(|row| row.old.as_bytes()).collect();
+        let new: Vec<&[u8]> = rows.iter().map(|row| row.new.as_bytes()).collect();
         transaction.execute(update, &[&keys, &old, &new]).await.map_err(|e| cannot(&e))
     }
 }
@@ -221,15 +190,19 @@ impl Work for Reseal {
         }
         // The cache may still hold the key from before the rotation.
         encryptor.expect_active(&self.scope, active);
-        let transaction = self.job.begin(client).await?;
-        let key_type = column_type(&transaction, self.column.table(), &self.key_column).await?;
-        let Some(Read { rows, found, last }) = self.lock_rows(&transaction, &old, &key_type, walk).await?
-        else {
+        let page = Page {
+            table: self.column.table(),
+            key_column: &self.key_column,
+            sql: &|key_type, walk| self.column.batch(walk.skip_locked, walk.after.is_some(), key_type),
+            first: &bytes(&old),
+        };
+        let Locked { transaction, key_type, rows } = self.job.lock_rows(client, walk, &page).await?;
+        let Some(Read { rows, found, last }) = keys_and_sealed(&self.job, walk, &rows)? else {
             return Ok(Batch::default());
         };
-        let (rows, resealed) = self.reseal(encryptor, rows, walk).await?;
+        let rows = self.reseal(encryptor, rows, walk).await?;
         let update = walk.prepared(&transaction, self.column.swap(&key_type)).await?;
-        let done = self.swap(&transaction, &rows, &resealed, &update).await?;
+        let done = self.swap(&transaction, &rows, &update).await?;
         finish(transaction, walk, last, (done, rows.len() as u64)).await?;
         Ok(Batch { found, done })
     }

@@ -2,9 +2,17 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use zeroize::Zeroize;
+
 use crate::{
-    Context, Error, ErrorKind, KeyId, MAX_PLAINTEXT, OVERHEAD, Scope, Sealed, Suite, cache::Entry,
-    clock::Clock, nonce::draw, opened::OpenedKey, sealed::NONCE, stream::StreamSealer, suite::PREFIX,
+    Context, Error, ErrorKind, KeyId, MAX_PLAINTEXT, OVERHEAD, Scope, Sealed, Suite,
+    cache::Entry,
+    clock::Clock,
+    nonce::draw,
+    opened::OpenedKey,
+    sealed::{HEADER, NONCE},
+    stream::StreamSealer,
+    suite::PREFIX,
 };
 
 /// Seals values of one scope without waiting for anything: for hot loops.
@@ -32,6 +40,43 @@ impl Sealer {
     pub fn seal(&self, context: &Context, plaintext: &[u8]) -> Result<Sealed, Error> {
         let now = self.take(plaintext.len())?;
         seal(&self.entry.key, self.suite, context, plaintext, now)
+    }
+
+    /// Seals one value for a place into a buffer that is there: many values, one after the other, without an allocation
+    /// for each, and long ones without filling new memory first.
+    ///
+    /// Afterwards `out` holds the bytes of the sealed value and nothing else; after a failure it is empty.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use zk_crypto::{Context, Encryptor, EncryptorConfig, MemoryKeyStore, Scope, Sealed};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let kms = Arc::new(zk_kms::LocalKms::ephemeral("demo")?);
+    /// # let encryptor = Encryptor::new(kms, Arc::new(MemoryKeyStore::new()), EncryptorConfig::default())?;
+    /// # let scope = Scope::tenant("7f9c")?;
+    /// # encryptor.ensure_key(&scope).await?;
+    /// let (sealer, mut buffer) = (encryptor.sealer(&scope).await?, Vec::new());
+    /// for (row, text) in [("1", "first"), ("2", "second")] {
+    ///     let place = Context::column("public.notes", "body").row(row);
+    ///     sealer.seal_into(&place, text.as_bytes(), &mut buffer)?;
+    ///     let sealed = Sealed::parse(&buffer)?; // or written to where it is kept
+    ///     assert_eq!(encryptor.open(&scope, &place, &sealed).await?.as_slice(), text.as_bytes());
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Sealer::seal`].
+    pub fn seal_into(&self, context: &Context, plaintext: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
+        let sealed = self
+            .take(plaintext.len())
+            .and_then(|now| write(&self.entry.key, self.suite, context, plaintext, now, out));
+        if sealed.is_err() {
+            // Also what was there before: a caller who overlooks the error must not store an older value.
+            out.zeroize();
+        }
+        sealed
     }
 
     /// Starts a stream for a place: see [`stream`](crate::stream). It counts as one message.
@@ -78,7 +123,7 @@ impl fmt::Debug for Sealer {
     }
 }
 
-/// Seals under an opened key: SPEC.md, sections 1, 4 and 5.
+/// Seals under an opened key.
 pub(crate) fn seal(
     key: &OpenedKey,
     suite: Suite,
@@ -86,36 +131,55 @@ pub(crate) fn seal(
     plaintext: &[u8],
     now: Duration,
 ) -> Result<Sealed, Error> {
+    // Exactly as long as the result: the one allocation.
+    let mut out = Vec::with_capacity(plaintext.len().min(MAX_PLAINTEXT) + OVERHEAD);
+    match write(key, suite, context, plaintext, now, &mut out) {
+        Ok(()) => Ok(Sealed::assemble(out)),
+        Err(error) => {
+            // SECURITY: a cipher that refused may have left plaintext in the buffer.
+            out.zeroize();
+            Err(error)
+        }
+    }
+}
+
+/// Makes `out` the bytes of a sealed value: SPEC.md, sections 1, 4 and 5. After a failure it is for the caller to wipe.
+fn write(
+    key: &OpenedKey,
+    suite: Suite,
+    context: &Context,
+    plaintext: &[u8],
+    now: Duration,
+    out: &mut Vec<u8>,
+) -> Result<(), Error> {
     if plaintext.len() > MAX_PLAINTEXT {
         return Err(Error::invalid(format!("a value is at most {MAX_PLAINTEXT} bytes")));
     }
     let mut aad = AssociatedData::default();
     let aad = aad.write(suite, key, context);
-    let mut nonce = [0; NONCE];
+    // From one buffer to the other: to fill what is new with zeros takes half as long as to copy the text there, and what
+    // was there before is not filled again.
+    out.resize(plaintext.len() + OVERHEAD, 0);
+    let Some((header, sealed)) = out.split_first_chunk_mut::<HEADER>() else { return Err(too_long()) };
+    let (start, nonce) = header.split_at_mut(HEADER - NONCE);
+    if let Some((first, id)) = start.split_first_mut() {
+        *first = suite as u8;
+        id.copy_from_slice(key.id.as_bytes());
+    }
     let ([first, last], _) = nonce.as_chunks_mut::<PREFIX>() else { return Err(too_long()) };
     draw(last)?;
-    // Exactly as long as the result: the one allocation.
-    let mut out = Vec::with_capacity(plaintext.len() + OVERHEAD);
-    out.push(suite as u8);
-    out.extend_from_slice(key.id.as_bytes());
     let sealed = match suite {
         Suite::Xaes256Gcm => key.prefix(plaintext.len(), now)?.as_ref().and_then(|prefix| {
-            out.extend_from_slice(&prefix.bytes);
-            out.extend_from_slice(last);
-            prefix.cipher.seal(last, aad, plaintext, &mut out)
+            *first = prefix.bytes;
+            prefix.cipher.seal(last, aad, plaintext, sealed)
         }),
         Suite::XChaCha20Poly1305 => {
             draw(first)?;
-            out.extend_from_slice(&nonce);
-            key.ciphers.xchacha.seal(&nonce, aad, plaintext, &mut out)
+            let nonce = nonce.first_chunk().ok_or_else(too_long)?;
+            key.ciphers.xchacha.seal(nonce, aad, plaintext, sealed)
         }
     };
-    if sealed.is_none() {
-        // SECURITY: a cipher that refused may have left plaintext in the buffer.
-        zeroize::Zeroize::zeroize(&mut out);
-        return Err(too_long());
-    }
-    Ok(Sealed::assemble(out))
+    sealed.ok_or_else(too_long)
 }
 
 #[cold]

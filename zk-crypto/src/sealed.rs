@@ -10,7 +10,7 @@ use zk_kms::DataKey;
 use crate::{Error, ErrorKind, Suite};
 
 /// How many bytes a sealed value has more than its plaintext.
-pub const OVERHEAD: usize = 1 + KeyId::LEN + NONCE + TAG;
+pub const OVERHEAD: usize = HEADER + TAG;
 
 /// The first bytes a sealed value can have, for CHECK constraints: `get_byte(value, 0) IN (1, 2)`.
 pub const SUITE_BYTES: [u8; 2] = [Suite::Xaes256Gcm as u8, Suite::XChaCha20Poly1305 as u8];
@@ -18,6 +18,8 @@ pub const SUITE_BYTES: [u8; 2] = [Suite::Xaes256Gcm as u8, Suite::XChaCha20Poly1
 /// The longest plaintext, in bytes: 64 MiB.
 pub const MAX_PLAINTEXT: usize = 64 * 1024 * 1024;
 
+/// What stands before the ciphertext: suite, key id and nonce.
+pub(crate) const HEADER: usize = 1 + KeyId::LEN + NONCE;
 pub(crate) const NONCE: usize = 24;
 pub(crate) const TAG: usize = 16;
 /// The salt of every derivation from a data key: SPEC.md, section 3.

@@ -32,6 +32,21 @@ fn the_same_key_under_another_scope_does_not_open() {
 }
 
 #[test]
+fn a_buffer_is_used_again() {
+    let (key, context) = (key("a"), Context::column("t", "c"));
+    for suite in [Suite::Xaes256Gcm, Suite::XChaCha20Poly1305] {
+        let mut text = Plaintext::new();
+        for len in [5, 100, 40, 100, 0, 3000, 17] {
+            let (value, before) = (vec![b'v'; len], (text.0.as_ptr(), text.0.capacity()));
+            let sealed = seal(&key, suite, &context, &value, Duration::ZERO).unwrap();
+            open_into(&key, &key.scope, &context, &sealed, &mut text).unwrap();
+            assert_eq!(*text, value);
+            assert!(len > before.1 || (text.0.as_ptr(), text.0.capacity()) == before, "another buffer");
+        }
+    }
+}
+
+#[test]
 fn too_long_is_refused() {
     let long = vec![0; crate::MAX_PLAINTEXT + 1];
     let error = seal(&key("a"), Suite::default(), &Context::default(), &long, Duration::ZERO).unwrap_err();

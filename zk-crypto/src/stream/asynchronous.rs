@@ -58,7 +58,7 @@ impl<R: AsyncRead + Unpin> AsyncRead for AsyncStreamReader<R> {
             let mut space = ReadBuf::new(opening.space());
             ready!(Pin::new(&mut *inner).poll_read(cx, &mut space))?;
             let read = space.filled().len();
-            opening.filled(read)?;
+            opening.filled(read);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! C2SP chunked encryption, <https://c2sp.org/chunked-encryption>, as Cobblestone-256.
 
+use std::ops::{Deref, DerefMut};
+
 use hkdf::Hkdf;
 use sha2::Sha512;
 use zeroize::{Zeroize, Zeroizing};
@@ -44,24 +46,21 @@ impl Chunks {
         Some((Self { cipher: Gcm::new(key)?, base_nonce: *base_nonce }, *commitment.first_chunk()?))
     }
 
-    /// Seals chunk `index` and appends it to `out`.
-    pub(super) fn seal(&self, index: u64, text: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
+    /// Seals chunk `index` into `out`, which has exactly the room.
+    pub(super) fn seal(&self, index: u64, text: &[u8], out: &mut [u8]) -> Result<(), Error> {
         let too_long = || Error::invalid("a stream is at most 4 PiB");
         let nonce = self.nonce(index).ok_or_else(too_long)?;
         self.cipher.seal(&nonce, b"", text, out).ok_or_else(too_long)
     }
 
-    /// Opens chunk `index` and appends its text to `out`, which has room for it.
-    pub(super) fn open(&self, index: u64, sealed: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
-        let nonce = self.nonce(index).ok_or_else(Error::open)?;
-        let start = out.len();
-        if self.cipher.open(&nonce, b"", sealed, out).is_none() {
+    /// Opens chunk `index` into `out`, which has exactly the room; `out` is wiped when it does not open.
+    pub(super) fn open(&self, index: u64, sealed: &[u8], out: &mut [u8]) -> Result<(), Error> {
+        let opened = self.nonce(index).and_then(|nonce| self.cipher.open(&nonce, b"", sealed, out));
+        if opened.is_none() {
             // SECURITY: an implementation may have decrypted before it compared the tags.
-            out.get_mut(start..).unwrap_or_default().zeroize();
-            out.truncate(start);
-            return Err(Error::open());
+            out.zeroize();
         }
-        Ok(())
+        opened.ok_or_else(Error::open)
     }
 
     /// "XOR of the base nonce and the chunk number as a big-endian integer".
@@ -73,8 +72,42 @@ impl Chunks {
     }
 }
 
-/// Wipes a buffer to its end, where text of an earlier chunk may be: as a slice, which is wiped many times faster than a `Vec`.
-pub(super) fn wipe(text: &mut Vec<u8>) {
-    text.resize(text.capacity(), 0);
-    text.as_mut_slice().zeroize();
+/// Bytes that are wiped when they are dropped: as a slice, which is many times faster than as a `Vec` or a `Box`.
+#[derive(Default)]
+pub(super) struct Wiped(Box<[u8]>);
+
+impl Wiped {
+    /// So many zeros.
+    pub(super) fn new(len: usize) -> Self {
+        Self(vec![0; len].into())
+    }
+}
+
+impl Deref for Wiped {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl DerefMut for Wiped {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
+impl Drop for Wiped {
+    fn drop(&mut self) {
+        (*self.0).zeroize();
+    }
+}
+
+/// Copies as much as there is and has room.
+pub(super) fn copy(from: &[u8], to: &mut [u8]) -> usize {
+    let copied = from.len().min(to.len());
+    if let (Some(from), Some(to)) = (from.get(..copied), to.get_mut(..copied)) {
+        to.copy_from_slice(from);
+    }
+    copied
 }

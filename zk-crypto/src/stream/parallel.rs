@@ -7,13 +7,11 @@ use std::{
     thread,
 };
 
-use zeroize::Zeroize;
-
 use super::{
     StreamOpener, StreamSealer,
-    chunks::{CHUNK, Chunks, SEALED_CHUNK, wipe},
+    chunks::{CHUNK, Chunks, SEALED_CHUNK, Wiped},
 };
-use crate::{Error, fork::Process};
+use crate::{Error, fork::Process, sealed::TAG};
 
 /// How many chunks a thread works on at once: so many that waiting for each other costs little, and so few that they stay
 /// in the processor's cache.
@@ -71,9 +69,12 @@ impl StreamOpener {
 /// Some chunks on their way, each batch as long as the others but for the last.
 struct Batch {
     number: u64,
-    input: Box<[u8]>,
+    /// One of input and output is text.
+    input: Wiped,
     filled: usize,
-    output: Vec<u8>,
+    output: Wiped,
+    /// So much of the output is there.
+    done: usize,
     /// Whether the input ended within it: then the last of its chunks is the last of the stream.
     last: bool,
 }
@@ -83,8 +84,11 @@ fn seal(chunks: &Chunks, process: &Process, batch: &mut Batch) -> Result<(), Err
     // INVARIANT: the last chunk is always shorter than the others, and maybe empty.
     let (full, rest) = batch.input.get(..batch.filled).unwrap_or_default().as_chunks::<CHUNK>();
     let texts = full.iter().map(<[u8; CHUNK]>::as_slice).chain(batch.last.then_some(rest));
+    let mut free = &mut *batch.output;
     for (index, text) in (batch.number * BATCH as u64..).zip(texts) {
-        chunks.seal(index, text, &mut batch.output)?;
+        let (room, rest) = free.split_at_mut_checked(text.len() + TAG).ok_or_else(Error::open)?;
+        chunks.seal(index, text, room)?;
+        (batch.done, free) = (batch.done + room.len(), rest);
     }
     Ok(())
 }
@@ -93,8 +97,12 @@ fn open(chunks: &Chunks, batch: &mut Batch) -> Result<(), Error> {
     // As above: an input that ends without a short chunk was cut, and then `rest` is nothing that opens.
     let (full, rest) = batch.input.get(..batch.filled).unwrap_or_default().as_chunks::<SEALED_CHUNK>();
     let chunks_of_batch = full.iter().map(<[u8; SEALED_CHUNK]>::as_slice).chain(batch.last.then_some(rest));
+    let mut free = &mut *batch.output;
     for (index, sealed) in (batch.number * BATCH as u64..).zip(chunks_of_batch) {
-        chunks.open(index, sealed, &mut batch.output)?;
+        let room = sealed.len().checked_sub(TAG).and_then(|len| free.split_at_mut_checked(len));
+        let (room, rest) = room.ok_or_else(Error::open)?;
+        chunks.open(index, sealed, room)?;
+        (batch.done, free) = (batch.done + room.len(), rest);
     }
     Ok(())
 }
@@ -162,9 +170,9 @@ struct Sink<W> {
 
 impl Batch {
     fn new(size: usize) -> Self {
-        let input = vec![0; BATCH * size].into_boxed_slice();
-        let output = Vec::with_capacity(BATCH * SEALED_CHUNK);
-        Self { number: 0, input, filled: 0, output, last: false }
+        let input = Wiped::new(BATCH * size);
+        let output = Wiped::new(BATCH * SEALED_CHUNK);
+        Self { number: 0, input, filled: 0, output, done: 0, last: false }
     }
 }
 
@@ -174,8 +182,7 @@ impl<R: Read> Source<R> {
         if self.ended {
             return None;
         }
-        (batch.number, batch.filled, batch.last) = (self.next, 0, false);
-        batch.output.clear();
+        (batch.number, batch.filled, batch.done, batch.last) = (self.next, 0, 0, false);
         self.next += 1;
         while let Some(space @ [_, ..]) = batch.input.get_mut(batch.filled..) {
             match self.from.read(space) {
@@ -201,8 +208,8 @@ impl<R: Read> Source<R> {
 impl<W: Write> Sink<W> {
     /// Writes what there is of a batch, and keeps the first failure.
     fn write(&mut self, batch: &Batch, done: io::Result<()>) {
-        let written = self.to.write_all(&batch.output);
-        self.written += batch.output.len() as u64;
+        let written = self.to.write_all(batch.output.get(..batch.done).unwrap_or_default());
+        self.written += batch.done as u64;
         self.next += 1;
         self.failed = written.and(done).err();
     }
@@ -216,14 +223,6 @@ impl<F: Fn()> Drop for ReleaseOnPanic<F> {
         if thread::panicking() {
             (self.0)();
         }
-    }
-}
-
-impl Drop for Batch {
-    fn drop(&mut self) {
-        // One of the two is text.
-        self.input.zeroize();
-        wipe(&mut self.output);
     }
 }
 

@@ -2,12 +2,9 @@
 
 use std::{fmt, fs::File, io};
 
-use zeroize::Zeroizing;
-
 use super::{
     StreamHeader,
-    chunks::{CHUNK, Chunks, SEALED_CHUNK},
-    read::copy,
+    chunks::{CHUNK, Chunks, SEALED_CHUNK, Wiped, copy},
 };
 use crate::{Error, sealed::TAG};
 
@@ -77,13 +74,13 @@ impl<S: ReadAt> StreamAt<S> {
     }
 
     /// The text of a chunk.
-    fn chunk(&self, index: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+    fn chunk(&self, index: u64) -> io::Result<Wiped> {
         let len =
             if index < self.full { CHUNK } else { usize::try_from(self.len % CHUNK as u64).unwrap_or(CHUNK) };
         let mut sealed = vec![0; len + TAG];
         let offset = StreamHeader::LEN as u64 + index * SEALED_CHUNK as u64;
         self.source.read_exact_at(&mut sealed, offset)?;
-        let mut text = Zeroizing::new(Vec::with_capacity(len));
+        let mut text = Wiped::new(len);
         self.chunks.open(index, &sealed, &mut text)?;
         Ok(text)
     }

@@ -317,6 +317,24 @@ fn chunks_stay_in_their_place() {
     assert!(refused(&key, &context, &build(&a, &others), &text), "another stream's header");
 }
 
+/// A reader opens where its caller wants the text, and wipes there what turns out not to be genuine.
+#[test]
+fn a_reader_gives_out_nothing_of_a_changed_chunk() {
+    let (key, context, text) = (key(), Context::purpose("test"), text(2 * CHUNK));
+    let mut sealed = seal(&key, &context, &text);
+    sealed[StreamHeader::LEN + 2 * SEALED_CHUNK - 1] ^= 1;
+    for room in [CHUNK - 1, CHUNK, 3 * CHUNK] {
+        let mut reader = opener(&key, &context, &sealed).unwrap().reader(&sealed[StreamHeader::LEN..]);
+        let mut first = vec![0; CHUNK];
+        reader.read_exact(&mut first).unwrap();
+        assert!(first == text[..CHUNK]);
+        let mut out = vec![0; room];
+        assert_eq!(reader.read(&mut out).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert!(out.iter().all(|byte| *byte == 0), "room for {room} bytes");
+        assert!(reader.read(&mut out).is_err());
+    }
+}
+
 /// The commitment is checked before anything is opened: whoever found two keys for one stream would still fail here.
 #[test]
 fn every_byte_of_the_header_counts() {
@@ -378,9 +396,9 @@ fn a_writer_goes_on_after_failures() {
 #[test]
 fn the_end_of_the_counter_is_an_error() {
     let (chunks, _) = Chunks::derive(&[1; 32], &[2; SALT], b"").unwrap();
-    assert!(chunks.seal((1 << 38) - 1, &[1], &mut Vec::new()).is_ok());
-    assert_eq!(chunks.seal(1 << 38, &[1], &mut Vec::new()).unwrap_err().kind(), ErrorKind::Invalid);
-    assert_eq!(chunks.open(1 << 38, &[0; 16], &mut Vec::new()).unwrap_err().kind(), ErrorKind::Open);
+    assert!(chunks.seal((1 << 38) - 1, &[1], &mut [0; 17]).is_ok());
+    assert_eq!(chunks.seal(1 << 38, &[1], &mut [0; 17]).unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(chunks.open(1 << 38, &[0; 16], &mut []).unwrap_err().kind(), ErrorKind::Open);
 }
 
 #[test]

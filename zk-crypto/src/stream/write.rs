@@ -7,9 +7,9 @@ use std::{
 
 use super::{
     StreamSealer,
-    chunks::{CHUNK, Chunks, SEALED_CHUNK, wipe},
+    chunks::{CHUNK, Chunks, SEALED_CHUNK, Wiped, copy},
 };
-use crate::{Error, fork::Process};
+use crate::{Error, fork::Process, sealed::TAG};
 
 /// Seals what is written to it: see [`StreamSealer::writer`](super::StreamSealer::writer).
 ///
@@ -26,8 +26,9 @@ pub(super) struct Sealing {
     chunks: Chunks,
     process: Process,
     index: u64,
-    /// Less than a chunk.
-    text: Vec<u8>,
+    /// Room for a chunk that comes in pieces, none before the first one, and how much of it is there: less than a chunk.
+    text: Wiped,
+    filled: usize,
     /// The header or a sealed chunk, and how much of it is written.
     sealed: Vec<u8>,
     written: usize,
@@ -83,7 +84,16 @@ impl Sealing {
         let StreamSealer { header, chunks, process } = sealer;
         let mut sealed = Vec::with_capacity(SEALED_CHUNK);
         sealed.extend_from_slice(&header.to_bytes());
-        Self { chunks, process, index: 0, text: Vec::new(), sealed, written: 0, finished: false }
+        Self {
+            chunks,
+            process,
+            index: 0,
+            text: Wiped::default(),
+            filled: 0,
+            sealed,
+            written: 0,
+            finished: false,
+        }
     }
 
     /// What waits to be written. While there is some, nothing more is taken.
@@ -102,20 +112,20 @@ impl Sealing {
         }
         // A whole chunk is sealed from where it is.
         if let Some(chunk) = text.get(..CHUNK)
-            && self.text.is_empty()
+            && self.filled == 0
         {
             self.seal(chunk)?;
             return Ok(CHUNK);
         }
-        let room = CHUNK.saturating_sub(self.text.len());
-        let taken = text.get(..room).unwrap_or(text);
-        // At once, because a buffer that grows leaves text behind.
-        self.text.reserve_exact(room);
-        self.text.extend_from_slice(taken);
-        if self.text.len() == CHUNK {
+        if self.text.is_empty() {
+            self.text = Wiped::new(CHUNK);
+        }
+        let taken = copy(text, self.text.get_mut(self.filled..).unwrap_or_default());
+        self.filled += taken;
+        if self.filled == CHUNK {
             self.seal_text()?;
         }
-        Ok(taken.len())
+        Ok(taken)
     }
 
     /// Seals the last chunk. Once only.
@@ -128,30 +138,26 @@ impl Sealing {
     }
 
     fn seal_text(&mut self) -> Result<(), Error> {
-        let mut text = std::mem::take(&mut self.text);
-        let sealed = self.seal(&text);
-        if sealed.is_ok() {
-            text.clear();
-        }
+        let text = std::mem::take(&mut self.text);
+        let sealed = self.seal(text.get(..self.filled).unwrap_or_default());
         self.text = text;
+        if sealed.is_ok() {
+            self.filled = 0;
+        }
         sealed
     }
 
     fn seal(&mut self, text: &[u8]) -> Result<(), Error> {
         // SECURITY: parent and child would go on under the same nonces.
         self.process.must_be_current()?;
-        // INVARIANT: what was sealed before is written.
-        self.sealed.clear();
-        self.written = 0;
+        // INVARIANT: what was sealed before is written. The buffer keeps it, so as not to be filled with zeros again, and
+        // nobody sees it: after a failure there is nothing to write.
+        self.sealed.resize(text.len() + TAG, 0);
+        self.written = self.sealed.len();
         self.chunks.seal(self.index, text, &mut self.sealed)?;
+        self.written = 0;
         self.index += 1;
         Ok(())
-    }
-}
-
-impl Drop for Sealing {
-    fn drop(&mut self) {
-        wipe(&mut self.text);
     }
 }
 

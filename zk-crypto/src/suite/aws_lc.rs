@@ -19,29 +19,17 @@ impl Gcm {
         cipher(&AES_256_GCM, key).map(Self)
     }
 
-    /// Seals `text` and appends ciphertext and tag to `out`; `None` only for a text beyond the cipher's limit, and then
-    /// `out` is for the caller to wipe.
+    /// Seals `text` into `out`, which has exactly the room for ciphertext and tag; `None` only without that room or for a
+    /// text beyond the cipher's limit, and then `out` is for the caller to wipe.
     #[inline]
-    pub(crate) fn seal(
-        &self,
-        nonce: &[u8; SUFFIX],
-        aad: &[u8],
-        text: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Option<()> {
+    pub(crate) fn seal(&self, nonce: &[u8; SUFFIX], aad: &[u8], text: &[u8], out: &mut [u8]) -> Option<()> {
         seal(&self.0, *nonce, aad, text, out)
     }
 
-    /// Opens ciphertext and tag and appends the text to `out`; `None` when the tag is wrong, and then `out` is for the
-    /// caller to wipe.
+    /// Opens ciphertext and tag into `out`, which has exactly the room for the text; `None` without that room or when the
+    /// tag is wrong, and then `out` is for the caller to wipe.
     #[inline]
-    pub(crate) fn open(
-        &self,
-        nonce: &[u8; SUFFIX],
-        aad: &[u8],
-        sealed: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Option<()> {
+    pub(crate) fn open(&self, nonce: &[u8; SUFFIX], aad: &[u8], sealed: &[u8], out: &mut [u8]) -> Option<()> {
         open(&self.0, *nonce, aad, sealed, out)
     }
 }
@@ -52,19 +40,13 @@ impl XChaCha {
     }
 
     /// As [`Gcm::seal`].
-    pub(crate) fn seal(&self, nonce: &[u8; NONCE], aad: &[u8], text: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    pub(crate) fn seal(&self, nonce: &[u8; NONCE], aad: &[u8], text: &[u8], out: &mut [u8]) -> Option<()> {
         let (cipher, nonce) = self.message(nonce)?;
         seal(&cipher, nonce, aad, text, out)
     }
 
     /// As [`Gcm::open`].
-    pub(crate) fn open(
-        &self,
-        nonce: &[u8; NONCE],
-        aad: &[u8],
-        sealed: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Option<()> {
+    pub(crate) fn open(&self, nonce: &[u8; NONCE], aad: &[u8], sealed: &[u8], out: &mut [u8]) -> Option<()> {
         let (cipher, nonce) = self.message(nonce)?;
         open(&cipher, nonce, aad, sealed, out)
     }
@@ -85,20 +67,15 @@ pub(super) fn cipher(algorithm: &'static Algorithm, key: &[u8; 32]) -> Option<Le
     UnboundKey::new(algorithm, key).ok().map(LessSafeKey::new)
 }
 
-// From one buffer to the other: to fill the result with zeros takes half as long as to copy the text there, which is
-// what working in place would need.
-
 #[inline]
 pub(super) fn seal(
     cipher: &LessSafeKey,
     nonce: [u8; SUFFIX],
     aad: &[u8],
     text: &[u8],
-    out: &mut Vec<u8>,
+    out: &mut [u8],
 ) -> Option<()> {
-    let start = out.len();
-    out.resize(start + text.len() + TAG, 0);
-    let (sealed, tag) = out.get_mut(start..)?.split_last_chunk_mut::<TAG>()?;
+    let (sealed, tag) = out.split_last_chunk_mut::<TAG>()?;
     let nonce = Nonce::assume_unique_for_key(nonce);
     cipher.seal_out_of_place_scatter(nonce, Aad::from(aad), text, sealed, &[], tag).ok()
 }
@@ -109,11 +86,9 @@ pub(super) fn open(
     nonce: [u8; SUFFIX],
     aad: &[u8],
     sealed: &[u8],
-    out: &mut Vec<u8>,
+    out: &mut [u8],
 ) -> Option<()> {
     let (sealed, tag) = sealed.split_last_chunk::<TAG>()?;
-    let start = out.len();
-    out.resize(start + sealed.len(), 0);
     let nonce = Nonce::assume_unique_for_key(nonce);
-    cipher.open_separate_gather(nonce, Aad::from(aad), sealed, tag, out.get_mut(start..)?).ok()
+    cipher.open_separate_gather(nonce, Aad::from(aad), sealed, tag, out).ok()
 }

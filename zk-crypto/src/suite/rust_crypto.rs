@@ -19,27 +19,15 @@ impl Gcm {
         Some(Self(Aes256Gcm::new(key.into())))
     }
 
-    /// Seals `text` and appends ciphertext and tag to `out`; `None` only for a text beyond the cipher's limit, and then
-    /// `out` is for the caller to wipe.
-    pub(crate) fn seal(
-        &self,
-        nonce: &[u8; SUFFIX],
-        aad: &[u8],
-        text: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Option<()> {
+    /// Seals `text` into `out`, which has exactly the room for ciphertext and tag; `None` only without that room or for a
+    /// text beyond the cipher's limit, and then `out` is for the caller to wipe.
+    pub(crate) fn seal(&self, nonce: &[u8; SUFFIX], aad: &[u8], text: &[u8], out: &mut [u8]) -> Option<()> {
         seal(&self.0, nonce.into(), aad, text, out)
     }
 
-    /// Opens ciphertext and tag and appends the text to `out`; `None` when the tag is wrong, and then `out` is for the
-    /// caller to wipe.
-    pub(crate) fn open(
-        &self,
-        nonce: &[u8; SUFFIX],
-        aad: &[u8],
-        sealed: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Option<()> {
+    /// Opens ciphertext and tag into `out`, which has exactly the room for the text; `None` without that room or when the
+    /// tag is wrong, and then `out` is for the caller to wipe.
+    pub(crate) fn open(&self, nonce: &[u8; SUFFIX], aad: &[u8], sealed: &[u8], out: &mut [u8]) -> Option<()> {
         open(&self.0, nonce.into(), aad, sealed, out)
     }
 }
@@ -50,18 +38,12 @@ impl XChaCha {
     }
 
     /// As [`Gcm::seal`].
-    pub(crate) fn seal(&self, nonce: &[u8; NONCE], aad: &[u8], text: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    pub(crate) fn seal(&self, nonce: &[u8; NONCE], aad: &[u8], text: &[u8], out: &mut [u8]) -> Option<()> {
         seal(&self.0, nonce.into(), aad, text, out)
     }
 
     /// As [`Gcm::open`].
-    pub(crate) fn open(
-        &self,
-        nonce: &[u8; NONCE],
-        aad: &[u8],
-        sealed: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Option<()> {
+    pub(crate) fn open(&self, nonce: &[u8; NONCE], aad: &[u8], sealed: &[u8], out: &mut [u8]) -> Option<()> {
         open(&self.0, nonce.into(), aad, sealed, out)
     }
 }
@@ -71,13 +53,11 @@ pub(super) fn seal<C: AeadInOut>(
     nonce: &Nonce<C>,
     aad: &[u8],
     text: &[u8],
-    out: &mut Vec<u8>,
+    out: &mut [u8],
 ) -> Option<()> {
-    let start = out.len();
-    out.resize(start + text.len(), 0);
-    let both = InOutBuf::new(text, out.get_mut(start..)?).ok()?;
-    let tag = cipher.encrypt_inout_detached(nonce, aad, both).ok()?;
-    out.extend_from_slice(&tag);
+    let (sealed, place) = out.split_last_chunk_mut::<TAG>()?;
+    let tag = cipher.encrypt_inout_detached(nonce, aad, InOutBuf::new(text, sealed).ok()?).ok()?;
+    place.copy_from_slice(&tag);
     Some(())
 }
 
@@ -86,11 +66,9 @@ pub(super) fn open<C: AeadInOut>(
     nonce: &Nonce<C>,
     aad: &[u8],
     sealed: &[u8],
-    out: &mut Vec<u8>,
+    out: &mut [u8],
 ) -> Option<()> {
-    let (sealed, tag) = sealed.split_at_checked(sealed.len().checked_sub(TAG)?)?;
-    let start = out.len();
-    out.resize(start + sealed.len(), 0);
-    let both = InOutBuf::new(sealed, out.get_mut(start..)?).ok()?;
-    cipher.decrypt_inout_detached(nonce, aad, both, tag.try_into().ok()?).ok()
+    let (sealed, tag) = sealed.split_last_chunk::<TAG>()?;
+    let both = InOutBuf::new(sealed, out).ok()?;
+    cipher.decrypt_inout_detached(nonce, aad, both, tag.as_slice().try_into().ok()?).ok()
 }

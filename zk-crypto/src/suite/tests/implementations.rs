@@ -31,39 +31,39 @@ macro_rules! implementation {
         Implementation {
             name: stringify!($module),
             gcm_seal: |key, nonce, aad, text| {
-                let mut out = Vec::new();
+                let mut out = vec![0; text.len() + TAG];
                 $module::Gcm::new(key)?.seal(nonce, aad, text, &mut out).map(|()| out)
             },
             gcm_open: |key, nonce, aad, sealed| {
-                let mut out = Vec::new();
+                let mut out = vec![0; sealed.len().checked_sub(TAG)?];
                 $module::Gcm::new(key)?.open(nonce, aad, sealed, &mut out).map(|()| out)
             },
             chacha_seal: |key, nonce, aad, text| {
-                let mut out = Vec::new();
+                let mut out = vec![0; text.len() + TAG];
                 $module::seal(&$chacha(key)?, $nonce(nonce), aad, text, &mut out).map(|()| out)
             },
             chacha_open: |key, nonce, aad, sealed| {
-                let mut out = Vec::new();
+                let mut out = vec![0; sealed.len().checked_sub(TAG)?];
                 $module::open(&$chacha(key)?, $nonce(nonce), aad, sealed, &mut out).map(|()| out)
             },
             xaes_seal: |key, nonce, aad, text| {
                 let (prefix, suffix) = halves(nonce)?;
-                let mut out = Vec::new();
+                let mut out = vec![0; text.len() + TAG];
                 let subkey = $module::Gcm::new(&Xaes::new(key).derive(prefix))?;
                 subkey.seal(suffix, aad, text, &mut out).map(|()| out)
             },
             xaes_open: |key, nonce, aad, sealed| {
                 let (prefix, suffix) = halves(nonce)?;
-                let mut out = Vec::new();
+                let mut out = vec![0; sealed.len().checked_sub(TAG)?];
                 let subkey = $module::Gcm::new(&Xaes::new(key).derive(prefix))?;
                 subkey.open(suffix, aad, sealed, &mut out).map(|()| out)
             },
             xchacha_seal: |key, nonce, aad, text| {
-                let mut out = Vec::new();
+                let mut out = vec![0; text.len() + TAG];
                 $module::XChaCha::new(key).seal(nonce, aad, text, &mut out).map(|()| out)
             },
             xchacha_open: |key, nonce, aad, sealed| {
-                let mut out = Vec::new();
+                let mut out = vec![0; sealed.len().checked_sub(TAG)?];
                 $module::XChaCha::new(key).open(nonce, aad, sealed, &mut out).map(|()| out)
             },
         }
