@@ -124,8 +124,7 @@ impl Manifest {
         let mut about_values = Diagnostics::default();
         check::manifest(&manifest, &mut about_values);
         for mistake in about_values.iter() {
-            let span = places.get(&mistake.path).cloned();
-            mistakes.push(Diagnostic { span, ..mistake.clone() });
+            mistakes.push(mistake.clone().at(read::place_of(&mistake.path, &places)));
         }
         mistakes.or(manifest)
     }

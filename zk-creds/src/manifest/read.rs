@@ -42,6 +42,13 @@ pub(super) fn read(text: &str) -> Result<Read, Diagnostics> {
     Ok(Read { manifest, places: reader.places, mistakes: reader.mistakes })
 }
 
+/// Where a field is; for one that was left out, where the object begins whose default it has.
+pub(super) fn place_of(path: &str, places: &BTreeMap<String, Range<usize>>) -> Range<usize> {
+    let opening = |parent: &Range<usize>| parent.start..parent.start + 1;
+    let left_out = || path.rsplit_once('.').and_then(|(object, _)| places.get(object)).map(opening);
+    places.get(path).cloned().or_else(left_out).unwrap_or(0..0)
+}
+
 struct Reader<'t> {
     text: &'t str,
     places: BTreeMap<String, Range<usize>>,

@@ -77,6 +77,8 @@ fn every_mistake_is_told_at_its_place() {
             (Bounds, "services[0].scram_iterations", "0"),
         ],
     );
+    // What was left out has the place of its object.
+    check(&service(r#""max_lifetime_seconds": 100"#), &[(Lifetime, "services[0].lifetime_seconds", "{")]);
     check(&service(r#""connections": 65536"#), &[(Bounds, "services[0].connections", "65536")]);
     check(&service(r#""connections": -1"#), &[(Kind, "services[0].connections", "-1")]);
     check(
