@@ -1,10 +1,14 @@
 //! PostgreSQL logins: issued, renewed, rotated, revoked; and connections with them.
 
 pub mod audit;
+#[cfg(feature = "authority")]
+mod certificates;
 mod deploy;
 mod estate;
 mod grantable;
+mod grants;
 mod issuer;
+mod loans;
 mod login;
 mod pool;
 mod reconcile;
@@ -18,8 +22,12 @@ pub(crate) mod tables;
 mod tokens;
 pub(crate) mod transaction;
 
+#[cfg(feature = "authority")]
+pub use certificates::CertificateRequest;
 pub use deploy::{Change, Deployed, Deployment, Step};
+pub use grants::{GrantKind, Held, Lifetimes};
 pub use issuer::{Issuer, IssuerConfig};
+pub use loans::Exposed;
 pub use login::{Endpoint, Login};
 pub use pool::pool;
 pub use reconcile::Reconciled;

@@ -22,7 +22,7 @@ use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 #[cfg(feature = "authority")]
-pub use self::authority::{Authority, AuthorityConfig, KeyRequest, Leaf, Names, SealedAuthority};
+pub use self::authority::{Authority, AuthorityConfig, KeyRequest, Leaf, Names, Revoked, SealedAuthority};
 use self::material::Loaded;
 pub use self::material::Material;
 pub use self::verify::{Clients, peer_identity};

@@ -7,6 +7,7 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Transaction};
 
 use super::audit::{self, Action};
+use super::grants::Held;
 use super::issuer::{Issuer, in_grace};
 use super::tables::{self, LEASE};
 use crate::credential::{Credential, Lease};
@@ -19,6 +20,8 @@ use crate::manifest::{Manifest, Service};
 pub struct Deployment {
     /// One step for each service of the manifest and for each that is no longer in it, by name.
     pub steps: Vec<Step>,
+    /// The tokens, certificates and loans of services that are no longer in it, which are revoked.
+    pub withdrawn: Vec<Held>,
 }
 
 /// One service, and what is done for it.
@@ -64,6 +67,8 @@ pub struct Deployed {
     pub ending: Vec<Lease>,
     /// The leases of removed services, which are closed.
     pub revoked: Vec<Lease>,
+    /// The tokens, certificates and loans of removed services, which are revoked.
+    pub withdrawn: Vec<Held>,
     /// Those of [`revoked`](Self::revoked) whose sessions or belongings are still there, with the reason:
     /// [`Issuer::reap`] tries again.
     pub unfinished: Vec<(Lease, Error)>,
@@ -73,7 +78,7 @@ impl Deployment {
     /// Whether nothing would change.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.steps.iter().all(|step| matches!(step.change, Change::Keep(_)))
+        self.withdrawn.is_empty() && self.steps.iter().all(|step| matches!(step.change, Change::Keep(_)))
     }
 }
 
@@ -95,6 +100,9 @@ impl fmt::Display for Deployment {
                     }
                 }
             }
+        }
+        for held in &self.withdrawn {
+            writeln!(f, "- {}: revoke {held}", held.lease.service)?;
         }
         Ok(())
     }
@@ -135,11 +143,12 @@ impl Issuer {
     async fn try_deploy(&self, client: &mut Client, manifest: &Manifest) -> Result<Deployed, Error> {
         self.check(manifest)?;
         let (transaction, server) = self.begin_to_issue(client).await?;
-        let plan = self.plan_in(&transaction, manifest).await?;
         let (mut kept, mut ending, mut revoked) = (Vec::new(), Vec::new(), Vec::new());
         let mut wanted = Vec::new();
         let mut script = String::new();
-        for Step { service, change } in plan.steps {
+        let Deployment { steps, withdrawn } = self.plan_in(&transaction, manifest).await?;
+        self.withdraw(&transaction, &withdrawn).await?;
+        for Step { service, change } in steps {
             match change {
                 Change::Issue => wanted.push(manifest.service(&service)?),
                 Change::Keep(lease) => kept.push(lease),
@@ -162,7 +171,7 @@ impl Issuer {
         transaction.batch_execute(&script).await?;
         let issued = self.create(&transaction, &server, &wanted, Action::Issue).await?;
         transaction.commit().await?;
-        Ok(Deployed { issued, kept, ending, revoked, unfinished: Vec::new() })
+        Ok(Deployed { issued, kept, ending, revoked, withdrawn, unfinished: Vec::new() })
     }
 
     fn check(&self, manifest: &Manifest) -> Result<(), Error> {
@@ -202,7 +211,9 @@ impl Issuer {
             let leases = leases.into_iter().map(|(lease, _)| lease).collect();
             steps.push(Step { service, change: Change::Revoke(leases) });
         }
-        Ok(Deployment { steps })
+        let services: Vec<&str> = manifest.services.iter().map(|service| service.name.as_str()).collect();
+        let withdrawn = self.left_behind(transaction, &services).await?;
+        Ok(Deployment { steps, withdrawn })
     }
 }
 

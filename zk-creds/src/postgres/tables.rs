@@ -18,7 +18,7 @@ pub(crate) struct Tables {
     pub(crate) made_by: &'static str,
 }
 
-const ISSUERS: Tables = Tables { names: &["leases", "audit", "tokens"], made_by: "Issuer::install" };
+const ISSUERS: Tables = Tables { names: &["leases", "audit", "grants"], made_by: "Issuer::install" };
 
 /// The columns that [`lease`] reads.
 pub(super) const LEASE: &str = "id, service, generation, login::text, issued_at, expires_at, max_expires_at";

@@ -28,21 +28,25 @@ CREATE TABLE IF NOT EXISTS zk.audit (
     hash        bytea NOT NULL
 );
 
-CREATE TABLE IF NOT EXISTS zk.tokens (
+-- What is issued beside logins, under the same kind of lease.
+CREATE TABLE IF NOT EXISTS zk.grants (
     id               uuid PRIMARY KEY,
     solution         text NOT NULL,
     service          text NOT NULL,
+    kind             text NOT NULL CHECK (kind IN ('token', 'certificate', 'secret')),
+    -- The kind of a token, the identity in a certificate, the name of a stored secret.
+    name             text NOT NULL,
     generation       integer NOT NULL,
-    kind             text NOT NULL,
-    -- HMAC-SHA-256 of the token, which is not stored.
-    hash             bytea NOT NULL UNIQUE,
-    scopes           text[] NOT NULL,
+    -- HMAC-SHA-256 of a token, which is not stored.
+    hash             bytea UNIQUE CHECK ((hash IS NOT NULL) = (kind = 'token')),
+    -- JSON: a token's scopes, a certificate's names and serial numbers, a secret's version.
+    detail           text NOT NULL,
     lifetime_seconds double precision NOT NULL,
-    revoked          boolean NOT NULL DEFAULT false,
     issued_at        timestamptz NOT NULL,
     expires_at       timestamptz NOT NULL CHECK (expires_at <= max_expires_at),
     max_expires_at   timestamptz NOT NULL,
-    UNIQUE (solution, service, kind, generation)
+    revoked_at       timestamptz,
+    UNIQUE (solution, service, kind, name, generation)
 );
 
-REVOKE ALL ON zk.leases, zk.audit, zk.tokens FROM PUBLIC;
+REVOKE ALL ON zk.leases, zk.audit, zk.grants FROM PUBLIC;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose,
-    IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertificateSigningRequestParams, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType,
+    SerialNumber,
 };
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use secrecy::SecretString;
@@ -80,7 +81,7 @@ pub struct SealedAuthority {
 /// let names = zk_creds::tls::Names::service("orders").dns("orders.internal");
 /// assert_eq!(names.identity("shop.example"), "spiffe://shop.example/orders");
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Names {
     service: String,
     dns: Vec<String>,
@@ -114,6 +115,12 @@ impl Names {
         format!("spiffe://{trust_domain}/{}", self.service)
     }
 
+    /// The service's name.
+    #[must_use]
+    pub fn service_name(&self) -> &str {
+        &self.service
+    }
+
     fn check(&self) -> Result<(), Error> {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
         let path = !self.service.is_empty() && self.service.chars().all(plain);
@@ -137,8 +144,20 @@ pub struct Leaf {
     pub certificate: String,
     /// Its identity.
     pub identity: String,
-    /// When it ends. It cannot be called back before, so this is how long a stolen key is good for.
+    /// Its serial number, 32 hexadecimal digits at random: what a list of revocations names.
+    pub serial: String,
+    /// When it ends. Whoever does not read [`Authority::revocation_list`] takes it until then.
     pub expires_at: SystemTime,
+}
+
+/// A certificate that is called back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "a list's entry is plain data that callers build")]
+pub struct Revoked {
+    /// Its serial number, as [`Leaf::serial`] has it.
+    pub serial: String,
+    /// Since when.
+    pub at: SystemTime,
 }
 
 /// A fresh key and the request to sign a certificate for it.
@@ -290,6 +309,8 @@ impl Authority {
         let identity = names.identity(&self.config.trust_domain);
         let name = |text: &str| text.try_into().map_err(|e| invalid("a name is not ASCII", e));
         let mut params = CertificateParams::default();
+        let serial = new_serial()?;
+        params.serial_number = Some(SerialNumber::from_slice(&serial));
         params.distinguished_name.push(DnType::CommonName, names.common.as_str());
         params.subject_alt_names.push(SanType::URI(name(&identity)?));
         for dns in &names.dns {
@@ -303,7 +324,47 @@ impl Authority {
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let signed = params.signed_by(&request.public_key, &self.issuer);
         let certificate = signed.map_err(|e| invalid("the certificate cannot be signed", e))?.pem();
-        Ok(Leaf { certificate, identity, expires_at })
+        Ok(Leaf { certificate, identity, serial: data_encoding::HEXLOWER.encode(&serial), expires_at })
+    }
+
+    /// What tells this authority from others of its trust domain: 64 hexadecimal digits, SHA-256 of its certificate's PEM.
+    #[must_use]
+    pub fn id(&self) -> String {
+        digest(&self.certificate)
+    }
+
+    /// Signs a list of certificates that are called back, PEM (RFC 5280, section 5). Whoever verifies with it refuses them:
+    /// `Material::refusing`, and servers such as PostgreSQL (`ssl_crl_file`). It is to be replaced within `valid`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for a serial number that is none of ours, or an end beyond what a clock can show.
+    pub fn revocation_list(&self, revoked: &[Revoked], valid: Duration) -> Result<String, Error> {
+        let now = self.config.clock.now();
+        let next = now.checked_add(valid).ok_or_else(too_long)?;
+        let mut listed = Vec::with_capacity(revoked.len());
+        for Revoked { serial, at } in revoked {
+            let serial = data_encoding::HEXLOWER
+                .decode(serial.as_bytes())
+                .map_err(|e| invalid("a serial number is not hexadecimal", e))?;
+            listed.push(RevokedCertParams {
+                serial_number: SerialNumber::from_slice(&serial),
+                revocation_time: (*at).into(),
+                reason_code: None,
+                invalidity_date: None,
+            });
+        }
+        // A later list has a higher number (RFC 5280, section 5.2.3): the time in microseconds.
+        let number = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_micros();
+        let list = CertificateRevocationListParams {
+            this_update: (now - BACKDATED).into(),
+            next_update: next.into(),
+            crl_number: SerialNumber::from_slice(&number.to_be_bytes()),
+            issuing_distribution_point: None,
+            revoked_certs: listed,
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let signed = list.signed_by(&self.issuer).map_err(|e| invalid("the list cannot be signed", e))?;
+        signed.pem().map_err(|e| invalid("the list cannot be written", e))
     }
 }
 
@@ -316,8 +377,20 @@ impl fmt::Debug for Authority {
 
 /// What a sealed key is bound to: the same key beside another certificate does not open.
 fn place(trust_domain: &str, certificate: &str) -> Context {
+    Context::column("zk.authority", trust_domain).row(digest(certificate))
+}
+
+fn digest(certificate: &str) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate.as_bytes());
-    Context::column("zk.authority", trust_domain).row(data_encoding::HEXLOWER.encode(digest.as_ref()))
+    data_encoding::HEXLOWER.encode(digest.as_ref())
+}
+
+/// Positive and without leading zeros, so that it is written as it is read (RFC 5280, section 4.1.2.2).
+fn new_serial() -> Result<[u8; 16], Error> {
+    let mut serial = [0; 16];
+    getrandom::fill(&mut serial)?;
+    serial[0] = serial[0] & 0x7f | 0x40;
+    Ok(serial)
 }
 
 fn new_key() -> Result<KeyPair, Error> {

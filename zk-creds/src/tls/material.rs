@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
@@ -34,19 +34,28 @@ const MAX_FILE: u64 = 1 << 20;
 pub struct Material {
     roots: Vec<u8>,
     identity: Option<(Vec<u8>, SecretString)>,
+    refused: Vec<u8>,
 }
 
 impl Material {
     /// Trusts what chains to these root certificates. While an authority is being replaced, both are listed.
     #[must_use]
     pub fn trusting(roots: impl Into<Vec<u8>>) -> Self {
-        Self { roots: roots.into(), identity: None }
+        Self { roots: roots.into(), identity: None, refused: Vec::new() }
     }
 
     /// Proves itself with this certificate, followed by those between it and a root, and its private key.
     #[must_use]
     pub fn proving(self, chain: impl Into<Vec<u8>>, key: SecretString) -> Self {
         Self { identity: Some((chain.into(), key)), ..self }
+    }
+
+    /// Refuses the certificates on these lists of revocations, PEM, on both sides of a connection from the next handshake
+    /// on. Certificates of an authority without a list are taken. A list stays good past the time at which it says that the
+    /// next is due: a late list must not stop every service.
+    #[must_use]
+    pub fn refusing(self, lists: impl Into<Vec<u8>>) -> Self {
+        Self { refused: lists.into(), ..self }
     }
 
     /// Reads all three from files, such as those that a platform mounts.
@@ -62,12 +71,13 @@ impl Material {
 
 impl fmt::Debug for Material {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { roots, identity } = self;
+        let Self { roots, identity, refused } = self;
         let identity = identity.as_ref().map(|(chain, _)| String::from_utf8_lossy(chain));
         f.debug_struct("Material")
             .field("roots", &String::from_utf8_lossy(roots))
             .field("chain", &identity)
             .field("key", &"[redacted]")
+            .field("refused", &String::from_utf8_lossy(refused))
             .finish()
     }
 }
@@ -94,15 +104,24 @@ pub(super) struct Loaded {
 
 impl Loaded {
     pub(super) fn check(material: Material, clock: &dyn Clock) -> Result<Self, Error> {
-        let Material { roots, identity } = material;
+        let Material { roots, identity, refused } = material;
         let roots = Arc::new(read_roots(&roots)?);
         let unusable = |e: rustls::server::VerifierBuilderError| {
-            Error::new(ErrorKind::Invalid, "the roots cannot be used").because(e)
+            Error::new(ErrorKind::Invalid, "the roots, or the list of revocations, cannot be used").because(e)
         };
+        let refused = CertificateRevocationListDer::pem_slice_iter(&refused).collect::<Result<Vec<_>, _>>();
+        let refused = refused
+            .map_err(|e| Error::new(ErrorKind::Invalid, "the list of revocations cannot be read").because(e))?;
         let servers = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider())
+            .with_crls(refused.clone())
+            .only_check_end_entity_revocation()
+            .allow_unknown_revocation_status()
             .build()
             .map_err(unusable)?;
         let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider())
+            .with_crls(refused)
+            .only_check_end_entity_revocation()
+            .allow_unknown_revocation_status()
             .build()
             .map_err(unusable)?;
         let mut loaded = Self { servers, clients, identity: None, expires_at: None };

@@ -408,7 +408,7 @@ async fn a_table_of_leases_that_somebody_else_made_is_refused() {
     assert!(error.to_string().contains(&squatter), "{error}");
 
     squatter_client.batch_execute(include_str!("../../src/postgres/tables.sql")).await.unwrap();
-    squatter_client.batch_execute("GRANT ALL ON zk.leases, zk.audit, zk.tokens TO PUBLIC").await.unwrap();
+    squatter_client.batch_execute("GRANT ALL ON zk.leases, zk.audit, zk.grants TO PUBLIC").await.unwrap();
     assert_kind(Issuer::install(&mut client).await, ErrorKind::Denied);
     // Before PostgreSQL 16 a login may make the issuer a member of itself; that does not make its table ours.
     drop(squatter_client.batch_execute(&format!("GRANT {squatter} TO {admin}")).await);

@@ -7,6 +7,7 @@ mod certificates;
 mod deploy;
 mod elsewhere;
 mod faults;
+mod grants;
 mod hostile;
 mod https;
 mod leaks;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretSlice};
 use zk_creds::ErrorKind;
-use zk_creds::postgres::{TokenKey, TokenRequest};
+use zk_creds::postgres::{Lifetimes, TokenKey, TokenRequest};
 
 use super::shop::{Shop, assert_kind};
 
@@ -12,13 +12,17 @@ fn key(byte: u8) -> TokenKey {
     TokenKey::new(SecretSlice::from(vec![byte; 32])).unwrap()
 }
 
+fn lasting(lifetime: u64, max_lifetime: u64) -> Lifetimes {
+    let [lifetime, max_lifetime] = [lifetime, max_lifetime].map(Duration::from_secs);
+    Lifetimes { lifetime, max_lifetime }
+}
+
 fn request() -> TokenRequest {
     TokenRequest {
         kind: "api".to_owned(),
-        service: "partner \"x\"; DROP TABLE zk.tokens".to_owned(),
+        service: "partner \"x\"; DROP TABLE zk.grants".to_owned(),
         scopes: vec!["orders:read".to_owned()],
-        lifetime: Duration::from_secs(60),
-        max_lifetime: Duration::from_secs(100),
+        lifetimes: lasting(60, 100),
     }
 }
 
@@ -30,18 +34,18 @@ async fn a_token_is_good_for_its_scopes_until_it_ends() {
     let text = token.expose().expose_secret();
     let grant = shop.issuer.verify_token(&mut shop.admin, &key, text).await.unwrap();
     assert!(grant.lease == lease && grant.allows("orders:read") && !grant.allows("orders"));
-    let stored: String = shop.admin.query_one("SELECT t::text FROM zk.tokens t", &[]).await.unwrap().get(0);
+    let stored: String = shop.admin.query_one("SELECT t::text FROM zk.grants t", &[]).await.unwrap().get(0);
     assert!(!stored.contains(text) && !format!("{token:?} {key:?} {grant:?}").contains(text));
 
     // It is renewed up to its maximum and no further, and then refused.
     shop.clock.advance(Duration::from_secs(55));
-    let renewed = shop.issuer.renew_token(&mut shop.admin, &lease).await.unwrap();
+    let renewed = shop.issuer.renew_grant(&mut shop.admin, &lease).await.unwrap();
     assert_eq!(renewed.expires_at, lease.issued_at + Duration::from_secs(100));
     shop.clock.advance(Duration::from_secs(44));
     assert!(shop.issuer.verify_token(&mut shop.admin, &key, text).await.is_ok());
     shop.clock.advance(Duration::from_secs(1));
     assert_kind(shop.issuer.verify_token(&mut shop.admin, &key, text).await, ErrorKind::Denied);
-    assert_kind(shop.issuer.renew_token(&mut shop.admin, &lease).await, ErrorKind::Expired);
+    assert_kind(shop.issuer.renew_grant(&mut shop.admin, &lease).await, ErrorKind::Expired);
 }
 
 #[tokio::test]
@@ -57,12 +61,12 @@ async fn a_revoked_token_is_refused_at_once_and_a_rotated_one_after_its_grace() 
     for text in [&old_text, &new_text] {
         shop.issuer.verify_token(&mut shop.admin, &key, text).await.unwrap();
     }
-    shop.issuer.renew_token(&mut shop.admin, &old).await.unwrap();
+    shop.issuer.renew_grant(&mut shop.admin, &old).await.unwrap();
     shop.clock.advance(grace);
     assert_kind(shop.issuer.verify_token(&mut shop.admin, &key, &old_text).await, ErrorKind::Denied);
-    shop.issuer.revoke_token(&mut shop.admin, &new).await.unwrap();
+    shop.issuer.revoke_grant(&mut shop.admin, &new).await.unwrap();
     assert_kind(shop.issuer.verify_token(&mut shop.admin, &key, &new_text).await, ErrorKind::Denied);
-    shop.issuer.revoke_token(&mut shop.admin, &new).await.unwrap();
+    shop.issuer.revoke_grant(&mut shop.admin, &new).await.unwrap();
     let rotated = shop.issuer.rotate_token(&mut shop.admin, &key, &new, &request(), grace).await;
     assert_kind(rotated, ErrorKind::Expired);
 }
@@ -80,9 +84,10 @@ async fn what_is_no_token_of_ours_is_refused() {
     for wrong in [
         TokenRequest { kind: "A".to_owned(), ..request() },
         TokenRequest { scopes: vec![String::new()], ..request() },
-        TokenRequest { lifetime: Duration::ZERO, ..request() },
-        TokenRequest { lifetime: Duration::from_secs(101), ..request() },
-        TokenRequest { max_lifetime: Duration::MAX, ..request() },
+        TokenRequest { lifetimes: lasting(0, 100), ..request() },
+        TokenRequest { lifetimes: lasting(101, 100), ..request() },
+        TokenRequest { lifetimes: lasting(60, u64::MAX), ..request() },
+        TokenRequest { service: "\0".to_owned(), ..request() },
     ] {
         let refused = shop.issuer.issue_token(&mut shop.admin, &key(7), &wrong).await;
         assert_kind(refused, ErrorKind::Invalid);
