@@ -74,6 +74,30 @@ impl Environment {
         Ok(())
     }
 
+    /// Declares `ZK_SCOPES`: the scopes that the manifest lets the service seal and open, with a blank between them. The
+    /// service hands them to zk-crypto's `ScopedKeyStore`.
+    ///
+    /// # Errors
+    /// None for the scopes of a manifest that is valid; [`ErrorKind::Invalid`] for one with a NUL character.
+    ///
+    /// # Examples
+    /// ```
+    /// use secrecy::ExposeSecret;
+    /// use zk_creds::{Environment, Manifest};
+    ///
+    /// let manifest = Manifest::from_json(r#"{ "solution": "crm", "services": [
+    ///     { "name": "orders", "roles": ["crm_agent"], "scopes": ["payments", "tenant:*"] }
+    /// ] }"#)?;
+    /// let mut environment = Environment::default();
+    /// environment.add_scopes(manifest.service("orders")?)?;
+    /// let scopes: Vec<&str> = environment.get("ZK_SCOPES")?.expose_secret().split(' ').collect();
+    /// assert_eq!(scopes, ["payments", "tenant:*"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn add_scopes(&mut self, service: &Service) -> Result<(), Error> {
+        self.set("ZK_SCOPES", SecretString::from(service.scopes.join(" ")))
+    }
+
     /// The value of a declared variable.
     ///
     /// # Errors

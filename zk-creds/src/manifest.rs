@@ -52,6 +52,22 @@ pub struct Service {
     /// Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, String>,
+    /// The databases that it connects to beside the one it is deployed in: the environment variable under which each one's
+    /// connection URI arrives, and its name on the same server. Default: none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub databases: BTreeMap<String, String>,
+    /// The schemas in which its statements find what they do not name in full, in this order. Default: as the database says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, schemars(length(max = 1000), inner(length(min = 1, max = 63))))]
+    pub search_path: Vec<String>,
+    /// The scopes of zk-crypto whose values it seals and opens, each in full or as a beginning followed by `*`, such as
+    /// `tenant:*`. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(
+        test,
+        schemars(length(max = 1000), inner(regex(pattern = r"^[!-)+-~]{0,199}([!-)+-~]|\*)$")))
+    )]
+    pub scopes: Vec<String>,
     /// How long a credential lives before it must be renewed, in seconds. Default: 3600.
     #[serde(default = "default_lifetime")]
     #[cfg_attr(test, schemars(range(min = 1, max = 2_592_000)))]

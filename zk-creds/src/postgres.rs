@@ -3,6 +3,7 @@
 pub mod audit;
 #[cfg(feature = "authority")]
 mod certificates;
+mod databases;
 mod deploy;
 mod estate;
 mod grantable;

@@ -6,6 +6,7 @@ mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod records;
+mod scoped;
 
 use std::{fmt, time::SystemTime};
 
@@ -19,6 +20,7 @@ pub use self::memory::MemoryKeyStore;
 pub(crate) use self::postgres::failed;
 #[cfg(feature = "postgres")]
 pub use self::postgres::{Access, PostgresKeyStore};
+pub use self::scoped::ScopedKeyStore;
 use crate::{Error, ErrorKind, KeyId, Scope};
 
 /// A place that keeps the records of wrapped data keys.

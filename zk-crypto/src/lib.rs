@@ -108,7 +108,7 @@ pub use job::{AfterFailure, JobControl, JobStatus, Progress};
 pub use keystore::FileKeyStore;
 #[cfg(feature = "postgres")]
 pub use keystore::{Access, PostgresKeyStore};
-pub use keystore::{KeyRecord, KeyState, KeyStore, MemoryKeyStore};
+pub use keystore::{KeyRecord, KeyState, KeyStore, MemoryKeyStore, ScopedKeyStore};
 #[cfg(feature = "postgres")]
 pub use migrate::Migration;
 pub use open::Plaintext;

@@ -77,6 +77,8 @@ impl Issuing<'_> {
         let mut environment = Environment::default();
         let endpoint: &Endpoint = self.login.endpoint();
         endpoint.declare(credential, &mut environment)?;
+        endpoint.declare_databases(self.service, credential, &mut environment)?;
+        environment.add_scopes(self.service)?;
         for (name, value) in &self.options.variables {
             environment.set(name, SecretString::from(value.as_str()))?;
         }

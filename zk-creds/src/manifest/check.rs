@@ -12,7 +12,10 @@ use crate::secret::SecretName;
 pub(super) const MAX_SOLUTION: usize = 16;
 pub(super) const MAX_SERVICE: usize = 20;
 /// The longest name that PostgreSQL keeps; it cuts longer ones, which may then be another's.
-pub(super) const MAX_ROLE: usize = 63;
+const MAX_IDENTIFIER: usize = 63;
+const IDENTIFIER: &str = "use 1 to 63 bytes without NUL";
+/// The longest scope that zk-crypto takes, in bytes.
+const MAX_SCOPE: usize = 200;
 /// Common drivers refuse to hash more often, because a hostile server could keep them busy.
 pub(super) const MAX_ITERATIONS: u32 = 100_000;
 
@@ -47,6 +50,9 @@ pub(super) fn service(path: &str, service: &Service, mistakes: &mut Diagnostics)
         roles,
         peers: _,
         secrets,
+        databases,
+        search_path,
+        scopes,
         lifetime_seconds,
         max_lifetime_seconds,
         connections,
@@ -60,23 +66,41 @@ pub(super) fn service(path: &str, service: &Service, mistakes: &mut Diagnostics)
         let mistake = Diagnostic::new(Code::NoRoles, field("roles"), message);
         mistakes.push(mistake.help("list the roles of the policy that it may act as"));
     }
-    for (at, role) in roles.iter().enumerate() {
-        if role.is_empty() || role.len() > MAX_ROLE || role.contains('\0') {
-            let message = format!("`{}` cannot name a role", shown(role));
-            let mistake = Diagnostic::new(Code::Name, field(&format!("roles[{at}]")), message);
-            mistakes.push(mistake.help(format!("use 1 to {MAX_ROLE} bytes without NUL")));
+    for (list, of, what) in [("roles", roles, "a role"), ("search_path", search_path, "a schema")] {
+        for (at, name) in of.iter().enumerate() {
+            if !is_identifier(name) {
+                let message = format!("`{}` cannot name {what}", shown(name));
+                let mistake = Diagnostic::new(Code::Name, field(&format!("{list}[{at}]")), message);
+                mistakes.push(mistake.help(IDENTIFIER));
+            }
         }
     }
-    for (variable, secret) in secrets {
-        let path = field(&format!("secrets.{}", shown(variable)));
-        if let Err(why) = environment::check_name(variable) {
-            mistakes.push(Diagnostic::new(Code::Variable, path, why));
-        } else if environment::is_ours(variable) {
-            let message = format!("`{variable}` is set by the deployment itself");
-            mistakes.push(Diagnostic::new(Code::Variable, path, message).help("choose another name for it"));
-        } else if let Err(why) = SecretName::new(secret) {
+    for (at, scope) in scopes.iter().enumerate() {
+        if !is_scope(scope) {
+            let message = format!("`{}` cannot name scopes", shown(scope));
+            let mistake = Diagnostic::new(Code::Name, field(&format!("scopes[{at}]")), message);
+            let help = "a scope is 1 to 200 printable ASCII characters without spaces; a last `*` stands for any end";
+            mistakes.push(mistake.help(help));
+        }
+    }
+    for (name, secret) in secrets {
+        let path = field(&format!("secrets.{}", shown(name)));
+        if variable(&path, name, mistakes)
+            && let Err(why) = SecretName::new(secret)
+        {
             let message = format!("`{}` cannot name a secret", shown(secret));
             mistakes.push(Diagnostic::new(Code::Name, path, message).help(why.to_string()));
+        }
+    }
+    for (name, database) in databases {
+        let path = field(&format!("databases.{}", shown(name)));
+        if secrets.contains_key(name) {
+            let message = format!("`{}` is the variable of a secret as well", shown(name));
+            let mistake = Diagnostic::new(Code::Variable, path, message);
+            mistakes.push(mistake.help("choose another name for one of them"));
+        } else if variable(&path, name, mistakes) && !is_identifier(database) {
+            let message = format!("`{}` cannot name a database", shown(database));
+            mistakes.push(Diagnostic::new(Code::Name, path, message).help(IDENTIFIER));
         }
     }
     let (lifetime, longest) = (*lifetime_seconds, *max_lifetime_seconds);
@@ -113,4 +137,29 @@ fn name(path: &str, what: &str, name: &str, longest: usize, mistakes: &mut Diagn
         let help = format!("use 1 to {longest} lower-case letters, digits and underscores, a letter first");
         mistakes.push(Diagnostic::new(Code::Name, path, message).help(help));
     }
+}
+
+fn is_identifier(name: &str) -> bool {
+    !name.is_empty() && name.len() <= MAX_IDENTIFIER && !name.contains('\0')
+}
+
+/// Whether zk-crypto's `ScopedKeyStore` takes it.
+fn is_scope(scope: &str) -> bool {
+    let beginning = scope.strip_suffix('*').unwrap_or(scope);
+    let plain = beginning.bytes().all(|b| b.is_ascii_graphic() && b != b'*');
+    plain && !scope.is_empty() && scope.len() <= MAX_SCOPE
+}
+
+/// Whether the name of a variable is one that a deployment may fill.
+fn variable(path: &str, name: &str, mistakes: &mut Diagnostics) -> bool {
+    if let Err(why) = environment::check_name(name) {
+        mistakes.push(Diagnostic::new(Code::Variable, path, why));
+        return false;
+    }
+    if environment::is_ours(name) {
+        let message = format!("`{name}` is set by the deployment itself");
+        mistakes.push(Diagnostic::new(Code::Variable, path, message).help("choose another name for it"));
+        return false;
+    }
+    true
 }

@@ -65,11 +65,14 @@ impl<'t> Reader<'t> {
     }
 
     fn service(&mut self, path: &str, value: &'t str) -> Service {
-        const FIELDS: [&str; 9] = [
+        const FIELDS: [&str; 12] = [
             "name",
             "roles",
             "peers",
             "secrets",
+            "databases",
+            "search_path",
+            "scopes",
             "lifetime_seconds",
             "max_lifetime_seconds",
             "connections",
@@ -80,8 +83,11 @@ impl<'t> Reader<'t> {
         Service {
             name: self.required(&mut fields, "name"),
             roles: self.list(&mut fields, "roles", Self::text),
-            peers: if fields.has("peers") { self.list(&mut fields, "peers", Self::text) } else { Vec::new() },
+            peers: self.texts(&mut fields, "peers"),
             secrets: self.map(&mut fields, "secrets"),
+            databases: self.map(&mut fields, "databases"),
+            search_path: self.texts(&mut fields, "search_path"),
+            scopes: self.texts(&mut fields, "scopes"),
             lifetime_seconds: self.number(&mut fields, "lifetime_seconds", super::default_lifetime()),
             max_lifetime_seconds: self.number(
                 &mut fields,
@@ -96,6 +102,10 @@ impl<'t> Reader<'t> {
             ),
             scram_iterations: self.number(&mut fields, "scram_iterations", super::default_iterations()),
         }
+    }
+
+    fn texts(&mut self, fields: &mut Fields<'t>, name: &str) -> Vec<String> {
+        if fields.has(name) { self.list(fields, name, Self::text) } else { Vec::new() }
     }
 
     fn required(&mut self, fields: &mut Fields<'t>, name: &str) -> String {

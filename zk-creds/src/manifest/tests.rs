@@ -12,7 +12,8 @@ fn whole() -> Value {
         "solution": "crm",
         "services": [
             { "name": "orders", "roles": ["crm_agent", "a role"], "peers": ["billing"],
-              "secrets": { "STRIPE_KEY": "stripe-key" }, "lifetime_seconds": 60, "max_lifetime_seconds": 100,
+              "secrets": { "STRIPE_KEY": "stripe-key" }, "databases": { "REPORTS_URL": "reports" },
+              "search_path": ["crm", "public"], "scopes": ["payments", "tenant:*"], "lifetime_seconds": 60, "max_lifetime_seconds": 100,
               "connections": 3, "statement_timeout_ms": 5, "scram_iterations": 1 },
             { "name": "billing", "roles": ["crm_manager"] },
         ],
@@ -75,6 +76,20 @@ fn every_mistake_is_told_at_its_place() {
             (Lifetime, "services[0].max_lifetime_seconds", "99999999"),
             (Bounds, "services[0].connections", "0"),
             (Bounds, "services[0].scram_iterations", "0"),
+        ],
+    );
+    check(
+        &service(
+            r#""search_path": [""], "scopes": ["a b", "*", "a*b", "t:*"], "secrets": {"K": "a"},
+               "databases": {"K": "x", "PGHOST": "x", "D": "", "E": "x"}"#,
+        ),
+        &[
+            (Name, "services[0].search_path[0]", r#""""#),
+            (Name, "services[0].scopes[0]", r#""a b""#),
+            (Name, "services[0].scopes[2]", r#""a*b""#),
+            (Variable, "services[0].databases.K", r#""K""#),
+            (Variable, "services[0].databases.PGHOST", r#""PGHOST""#),
+            (Name, "services[0].databases.D", r#""D""#),
         ],
     );
     // What was left out has the place of its object.

@@ -105,12 +105,12 @@ impl Issuer {
                 &[(&lease.id, Type::UUID), (&self.solution, Type::TEXT), (&now, Type::TIMESTAMPTZ)],
             )
             .await?;
-        let Stored { lease, mut detail } =
-            Stored::<Detail>::from_row(&row.ok_or_else(|| ended(lease.id))?)?;
+        let Stored { lease, mut detail } = Stored::<Detail>::from_row(&row.ok_or_else(|| ended(lease.id))?)?;
         let lifetime = left(&lease, Duration::from_secs(detail.lifetime_seconds), now);
         let leaf = authority.sign(pem, &detail.names, lifetime)?;
         detail.signed.push(Signed::of(authority, &leaf));
-        let lease = Lease { expires_at: leaf.expires_at.max(lease.expires_at).min(lease.max_expires_at), ..lease };
+        let lease =
+            Lease { expires_at: leaf.expires_at.max(lease.expires_at).min(lease.max_expires_at), ..lease };
         transaction
             .execute_typed(
                 "UPDATE zk.grants SET expires_at = $2, detail = $3 WHERE id = $1",

@@ -1,6 +1,6 @@
 //! Deploying a manifest: what would change, shown first; then all of it in one transaction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use tokio_postgres::types::Type;
@@ -233,12 +233,18 @@ fn differences(old: &Service, new: &Service) -> Vec<String> {
         roles,
         peers: _,
         secrets: _,
+        scopes: _,
+        databases,
+        search_path,
         lifetime_seconds,
         max_lifetime_seconds,
         connections,
         statement_timeout_ms,
         scram_iterations,
     } = old;
+    let names = |databases: &BTreeMap<String, String>| {
+        databases.values().collect::<BTreeSet<_>>().into_iter().cloned().collect::<Vec<_>>().join(", ")
+    };
     let sorted = |roles: &[String]| {
         let mut roles = roles.to_vec();
         roles.sort();
@@ -247,6 +253,8 @@ fn differences(old: &Service, new: &Service) -> Vec<String> {
     };
     [
         ("roles", sorted(roles), sorted(&new.roles)),
+        ("databases", names(databases), names(&new.databases)),
+        ("search_path", search_path.join(", "), new.search_path.join(", ")),
         ("lifetime_seconds", lifetime_seconds.to_string(), new.lifetime_seconds.to_string()),
         ("max_lifetime_seconds", max_lifetime_seconds.to_string(), new.max_lifetime_seconds.to_string()),
         ("connections", connections.to_string(), new.connections.to_string()),

@@ -114,7 +114,8 @@ impl<D: DeserializeOwned> Stored<D> {
     pub(super) fn from_row(row: &Row) -> Result<Self, Error> {
         let lease = lease(row)?;
         let detail = serde_json::from_str(row.try_get(7)?).map_err(|e| {
-            Error::new(ErrorKind::Database, format!("what grant {} is for cannot be read", lease.id)).because(e)
+            Error::new(ErrorKind::Database, format!("what grant {} is for cannot be read", lease.id))
+                .because(e)
         })?;
         Ok(Self { lease, detail })
     }

@@ -17,7 +17,7 @@ use super::roles::Draft;
 use super::scram::Password;
 use super::tables::LEASE;
 use super::transaction::Server;
-use super::{grantable, roles, scram, tables};
+use super::{databases, grantable, roles, scram, tables};
 use crate::clock::{Clock, SystemClock};
 use crate::credential::{Credential, Lease};
 use crate::error::{Error, ErrorKind};
@@ -302,7 +302,8 @@ impl Issuer {
         let (grantable, rows) = join(
             grantable::check(transaction, server, &self.solution, &wanted),
             transaction.query_typed(
-                "SELECT d.oid, n.name, coalesce((SELECT max(generation) FROM zk.leases WHERE solution = $1 AND service = n.name), 0) + 1
+                "SELECT d.oid, n.name, coalesce((SELECT max(generation) FROM zk.leases WHERE solution = $1 AND service = n.name), 0) + 1,
+                        d.datname::text, pg_catalog.has_database_privilege('public', d.oid, 'CONNECT')
                  FROM pg_catalog.pg_database d, unnest($2::text[]) AS n (name) WHERE d.datname = current_database()",
                 &[(&self.solution, Type::TEXT), (&names, Type::TEXT_ARRAY)],
             ),
@@ -311,11 +312,15 @@ impl Issuer {
         grantable?;
         let rows = rows?;
         let mut generations = BTreeMap::new();
-        let mut database = 0;
+        let (mut database, mut here) = (0, None);
         for row in &rows {
             database = row.try_get(0)?;
             generations.insert(row.try_get::<_, &str>(1)?, row.try_get::<_, i32>(2)?);
+            if !row.try_get::<_, bool>(4)? {
+                here = Some(row.try_get::<_, &str>(3)?);
+            }
         }
+        let closed = databases::closed(transaction, services, here).await?;
         let mut created = Vec::with_capacity(services.len());
         // In parts, so that the server works on one while the passwords of the next are hashed.
         for part in services.chunks(PART) {
@@ -326,6 +331,7 @@ impl Issuer {
                 let generation = generations.get(service.name.as_str()).copied().unwrap_or(1);
                 let draft = Draft { lease: self.lease(service, generation)?, password };
                 script.push_str(&roles::creation(&self.solution, service, &draft, database)?);
+                script.push_str(&databases::opening(&draft.lease.login, service, here, &closed));
                 entries.push(Entry::new(&self.solution, draft.lease.issued_at, action).of(&draft.lease));
                 created.push(Credential::new(draft.lease, draft.password.plain));
             }
@@ -411,7 +417,8 @@ mod tests {
                 let service = Service {
                     name: "s".to_owned(), roles: vec!["r".to_owned()], connections: 1, statement_timeout_ms: 1,
                     lifetime_seconds: lifetime, max_lifetime_seconds: max,
-                    peers: Vec::new(), secrets: BTreeMap::new(), scram_iterations: 1,
+                    peers: Vec::new(), secrets: BTreeMap::new(), databases: BTreeMap::new(),
+                    search_path: Vec::new(), scopes: Vec::new(), scram_iterations: 1,
                 };
                 let valid = 1 <= lifetime && lifetime <= max && max <= MAX_LIFETIME;
                 prop_assert_eq!(service.validate().is_ok(), valid);

@@ -113,7 +113,8 @@ impl Issuer {
                 Err(error) if error.kind() == ErrorKind::Missing => continue,
                 Err(error) => return Err(error),
             };
-            let of_it = |loan: Stored<Detail>| (loan.detail.version == version.as_str()).then_some(loan.lease);
+            let of_it =
+                |loan: Stored<Detail>| (loan.detail.version == version.as_str()).then_some(loan.lease);
             let loans: Vec<Lease> = loans.into_iter().filter_map(of_it).collect();
             if !loans.is_empty() {
                 exposed.push(Exposed { name, version, loans });

@@ -17,6 +17,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::credential::{Credential, Term};
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
+use crate::manifest::Service;
 use crate::tls;
 
 /// The names that libpq reads (PostgreSQL manual, section 34.15), so that psql and other drivers work with the same
@@ -60,9 +61,7 @@ impl Endpoint {
     /// # Errors
     /// [`ErrorKind::Invalid`] when the path is not UTF-8.
     pub fn declare(&self, credential: &Credential, environment: &mut Environment) -> Result<(), Error> {
-        let Some(root) = self.root_certificate.to_str() else {
-            return Err(Error::new(ErrorKind::Invalid, "the path of the root certificates is not UTF-8"));
-        };
+        let root = self.root()?;
         let lease = credential.lease();
         let seconds =
             |at: SystemTime| at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().to_string();
@@ -87,6 +86,29 @@ impl Endpoint {
 }
 
 impl Endpoint {
+    /// Declares the connection URIs of the further databases of a service, under the variables that its manifest names.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for a variable that is none, or when the path is not UTF-8.
+    pub fn declare_databases(
+        &self,
+        service: &Service,
+        credential: &Credential,
+        environment: &mut Environment,
+    ) -> Result<(), Error> {
+        for (variable, database) in &service.databases {
+            let there = Self { database: database.clone(), ..self.clone() };
+            let url = there.url(&credential.lease().login, credential.password(), self.root()?);
+            environment.set(variable, url)?;
+        }
+        Ok(())
+    }
+
+    fn root(&self) -> Result<&str, Error> {
+        let unreadable = || Error::new(ErrorKind::Invalid, "the path of the root certificates is not UTF-8");
+        self.root_certificate.to_str().ok_or_else(unreadable)
+    }
+
     /// Declares where a service renews its login: at an issuer's `RenewalService`.
     ///
     /// # Errors

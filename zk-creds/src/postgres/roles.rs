@@ -57,7 +57,7 @@ pub(super) fn creation(
     let [issued, expires, max] = times;
     Ok(Zeroizing::new(format!(
         "CREATE ROLE {role} LOGIN NOINHERIT CONNECTION LIMIT {} PASSWORD {} VALID UNTIL {expires};
-         ALTER ROLE {role} SET statement_timeout = {};
+         ALTER ROLE {role} SET statement_timeout = {};{}
          GRANT {} TO {role};
          COMMENT ON ROLE {role} IS {};
          INSERT INTO zk.leases (id, solution, service, generation, login, lifetime_seconds, declared, state,
@@ -66,6 +66,7 @@ pub(super) fn creation(
         service.connections,
         escape_literal(&password.verifier),
         service.statement_timeout_ms,
+        search_path(&role, &service.search_path),
         groups.join(", "),
         escape_literal(&mark(solution, lease.id, database)),
         literal(lease.id),
@@ -76,6 +77,14 @@ pub(super) fn creation(
         service.lifetime_seconds,
         escape_literal(&declared),
     )))
+}
+
+fn search_path(role: &str, schemas: &[String]) -> String {
+    if schemas.is_empty() {
+        return String::new();
+    }
+    let schemas: Vec<String> = schemas.iter().map(|schema| escape_identifier(schema)).collect();
+    format!(" ALTER ROLE {role} SET search_path = {};", schemas.join(", "))
 }
 
 /// The comment on a login: whose it is. Roles belong to the whole server, and leases to one database of it; only who may

@@ -110,8 +110,9 @@ impl Loaded {
             Error::new(ErrorKind::Invalid, "the roots, or the list of revocations, cannot be used").because(e)
         };
         let refused = CertificateRevocationListDer::pem_slice_iter(&refused).collect::<Result<Vec<_>, _>>();
-        let refused = refused
-            .map_err(|e| Error::new(ErrorKind::Invalid, "the list of revocations cannot be read").because(e))?;
+        let refused = refused.map_err(|e| {
+            Error::new(ErrorKind::Invalid, "the list of revocations cannot be read").because(e)
+        })?;
         let servers = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider())
             .with_crls(refused.clone())
             .only_check_end_entity_revocation()

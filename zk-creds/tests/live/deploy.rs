@@ -1,6 +1,6 @@
 //! A manifest is deployed, again, changed, and with a service less.
 
-use zk_creds::postgres::{Change, Issuer, IssuerConfig};
+use zk_creds::postgres::{Change, Endpoint, Issuer, IssuerConfig, Login};
 use zk_creds::{Error, ErrorKind, Manifest};
 
 use super::shop::{HANDOVER, Shop, assert_kind};
@@ -112,4 +112,55 @@ async fn clocks_that_are_apart_stop_issuing() {
         assert!(error.to_string().contains("seconds apart"), "{error}");
         assert_kind(issuer.renew(&mut shop.admin, credential.lease()).await, ErrorKind::Blocked);
     }
+}
+
+#[tokio::test]
+async fn a_login_reaches_its_databases_and_finds_its_schemas() {
+    let mut shop = Shop::create().await;
+    let second = shop.database.cluster().database().await.unwrap();
+    let issuer: String = shop.admin.query_one("SELECT current_user::text", &[]).await.unwrap().get(0);
+    let (main, other) = (shop.database.name().to_owned(), second.name().to_owned());
+    let close = format!(
+        "REVOKE CONNECT ON DATABASE {main} FROM PUBLIC; REVOKE CONNECT ON DATABASE {other} FROM PUBLIC"
+    );
+    shop.database.execute(&close).await.unwrap();
+    let service = &mut shop.manifest.services[0];
+    service.databases.insert("REPORTS_URL".to_owned(), other.clone());
+    service.search_path = vec!["odd \"schema".to_owned(), "public".to_owned()];
+    let service = service.clone();
+
+    // Which grant is missing is said, and nothing was made.
+    let refused = shop.issuer.issue(&mut shop.admin, &service).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Denied);
+    let grant = format!("GRANT CONNECT ON DATABASE \"{other}\" TO \"{issuer}\" WITH GRANT OPTION");
+    assert!(refused.to_string().contains(&grant), "{refused}");
+    shop.database.execute(&grant).await.unwrap();
+    let credential = shop.issuer.issue(&mut shop.admin, &service).await.unwrap();
+
+    let client = shop.connect(&credential).await.unwrap();
+    let path: String = client.query_one("SHOW search_path", &[]).await.unwrap().get(0);
+    assert_eq!(path, "\"odd \"\"schema\", public");
+    let mut environment = zk_creds::Environment::default();
+    shop.endpoint().declare_databases(&service, &credential, &mut environment).unwrap();
+    let url = secrecy::ExposeSecret::expose_secret(environment.get("REPORTS_URL").unwrap()).to_owned();
+    assert!(url.contains(&format!("/{other}?sslmode=verify-full")), "{}", url.len());
+    let there = Endpoint { database: other.clone(), ..shop.endpoint() };
+    let elsewhere = Login::of(there.clone(), &credential).connect().await.unwrap();
+    elsewhere.batch_execute("SELECT 1").await.unwrap();
+    // Another service's login is let into the database that it is deployed in, and no other.
+    let plain = shop.issuer.issue(&mut shop.admin, &shop.manifest.services[1].clone()).await.unwrap();
+    drop(shop.connect(&plain).await.unwrap());
+    assert_kind(Login::of(there.clone(), &plain).connect().await, ErrorKind::Denied);
+
+    let mut changed = shop.manifest.clone();
+    changed.services[0].databases.clear();
+    let plan = shop.issuer.plan(&mut shop.admin, &changed).await.unwrap().to_string();
+    assert!(plan.contains(&format!("    databases: {other} → \n")), "{plan}");
+    shop.revoke(&credential).await.unwrap();
+    assert!(elsewhere.batch_execute("SELECT 1").await.is_err());
+    assert!(!shop.logins().await.contains(&credential.lease().login));
+
+    changed.services[0].databases.insert("X".to_owned(), "nowhere".to_owned());
+    let missing = shop.issuer.issue(&mut shop.admin, &changed.services[0]).await;
+    assert_kind(missing, ErrorKind::Missing);
 }

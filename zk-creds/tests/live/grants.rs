@@ -102,7 +102,8 @@ async fn a_certificate_is_renewed_within_its_maximum_and_refused_once_it_is_call
 
     let roots = authority.certificate().to_owned();
     let tls = |material: Material| Tls::with_clock(material, shop.clock.clone()).unwrap();
-    let shown = [tls(key.into_material(&first, roots.clone())), tls(other.into_material(&second, roots.clone()))];
+    let shown =
+        [tls(key.into_material(&first, roots.clone())), tls(other.into_material(&second, roots.clone()))];
     let of = |service: &str| {
         let key = KeyRequest::generate().unwrap();
         let leaf = authority.sign(key.pem(), &Names::service(service).dns("localhost"), VALID).unwrap();
@@ -145,7 +146,8 @@ fn openssl_list(pem: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("list.pem");
     std::fs::write(&file, pem).unwrap();
-    let output = std::process::Command::new("openssl").args(["crl", "-noout", "-text", "-in"]).arg(&file).output();
+    let output =
+        std::process::Command::new("openssl").args(["crl", "-noout", "-text", "-in"]).arg(&file).output();
     let output = output.unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()

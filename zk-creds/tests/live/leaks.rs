@@ -1,13 +1,24 @@
 //! Nothing secret is on the wire in clear, in what the server shows and logs, in any process' arguments, or in errors.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::{ExposeSecret, SecretString};
+use axum::body::Bytes;
+use axum::http::Request;
+use http_body_util::{BodyExt, Full};
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use testkit::{Cluster, ClusterConfig};
-use zk_creds::postgres::{Endpoint, Login};
+use zk_creds::postgres::{
+    CertificateRequest, Endpoint, HttpsRenewer, IssuerConfig, Lifetimes, Login, Renewer, TokenKey,
+    TokenRequest,
+};
+use zk_creds::secret::{MemorySecrets, SecretName, Secrets};
+use zk_creds::signed::{SignedClaims, SigningKey, TokenSigner};
+use zk_creds::tls::{Authority, AuthorityConfig, Clients, KeyRequest, Names, https};
 use zk_creds::{Credential, Environment, ErrorKind};
 
 use super::proxy::Proxy;
+use super::renewal;
 use super::shop::{Shop, assert_kind};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,6 +111,97 @@ async fn nothing_secret_leaks() {
         if place == "the wire" {
             assert!(!text.contains(&new.lease().login), "the login is on the wire in clear");
             assert!(!text.contains("SCRAM-SHA-256"), "the wire is not encrypted");
+        }
+    }
+}
+
+/// The same for what is issued beside logins, and for a login that its service rotates over HTTPS.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_secret_leaks_from_grants_and_renewals() {
+    let settings =
+        [("log_statement", "all"), ("log_min_messages", "debug1"), ("log_min_duration_statement", "0")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .to_vec();
+    let cluster = Cluster::start(ClusterConfig { settings, ..ClusterConfig::default() }).unwrap();
+    let mut shop = Shop::create_on(cluster.database().await.unwrap()).await;
+    let proxy = Proxy::before(cluster.port()).await;
+    shop.admin = shop.admin_through(proxy.port()).await;
+    let mut secrets: Vec<(&str, String)> = Vec::new();
+
+    let hashing = SecretSlice::from(vec![b'Q'; 40]);
+    let key = TokenKey::new(hashing).unwrap();
+    let lasting = Lifetimes { lifetime: Duration::from_secs(60), max_lifetime: Duration::from_secs(60) };
+    let request = TokenRequest {
+        kind: "api".to_owned(),
+        service: "orders".to_owned(),
+        scopes: vec!["read".to_owned()],
+        lifetimes: lasting,
+    };
+    let (_, token) = shop.issuer.issue_token(&mut shop.admin, &key, &request).await.unwrap();
+    let shown = token.expose().expose_secret().to_owned();
+    let grant = shop.issuer.verify_token(&mut shop.admin, &key, &shown).await.unwrap();
+    secrets.extend([("the token", shown), ("the key of tokens", "Q".repeat(40))]);
+
+    let store = Secrets::new(Arc::new(MemorySecrets::default()));
+    let lent = "a-secret-that-was-lent";
+    store.create(&SecretName::new("payment-key").unwrap(), &lent.into()).await.unwrap();
+    let mut service = shop.manifest.services[0].clone();
+    service.secrets.insert("PAYMENT_KEY".to_owned(), "payment-key".to_owned());
+    let mut environment = Environment::default();
+    let loans = shop.issuer.lend_secrets(&mut shop.admin, &store, &service, &mut environment).await.unwrap();
+    secrets.push(("the lent secret", lent.to_owned()));
+
+    let authority = Authority::create(AuthorityConfig::new(renewal::DOMAIN)).unwrap();
+    let certified = KeyRequest::generate().unwrap();
+    let request = CertificateRequest {
+        pem: certified.pem().to_owned(),
+        names: Names::service("orders"),
+        lifetimes: lasting,
+    };
+    let issued = shop.issuer.issue_certificate(&mut shop.admin, &authority, &request).await.unwrap();
+    let pem = certified.key().expose_secret();
+    secrets.push(("a private key", pem.lines().nth(1).unwrap().to_owned()));
+
+    let signing = SigningKey::generate().unwrap();
+    let stored = signing.expose();
+    let public = signing.public();
+    let signer = TokenSigner::new("crm", signing).unwrap();
+    let signed = signer.sign(&SignedClaims::new("orders", "billing"), Duration::from_secs(60)).unwrap();
+    secrets.push(("the signing key", stored.expose_secret().to_owned()));
+    secrets.push(("the signed token", signed.expose_secret().to_owned()));
+
+    let first = shop.issue().await;
+    let url = renewal::serve(&shop, IssuerConfig::default(), &authority, Clients::Known).await;
+    let tapped = Proxy::before(url.rsplit_once(':').unwrap().1.parse().unwrap()).await;
+    let url = format!("https://localhost:{}", tapped.port());
+    let client = https::client::<Full<Bytes>>(&renewal::tls(&authority, "orders")).unwrap();
+    let request = Request::post(format!("{url}/rotate/{}", first.lease().id)).body(Full::default()).unwrap();
+    let answer = client.request(request).await.unwrap().into_body().collect().await.unwrap().to_bytes();
+    let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
+    let renewer = HttpsRenewer::new(&url, &renewal::tls(&authority, "orders"), shop.endpoint()).unwrap();
+    let refused = renewer.rotate(first.lease().id).await.unwrap_err();
+    secrets.push(("the first password", secret_of(&first).to_owned()));
+    secrets.push(("the rotated password", answer["password"].as_str().unwrap().to_owned()));
+
+    let tables = text(
+        &shop.admin,
+        "SELECT g::text FROM zk.grants g UNION ALL SELECT a::text FROM zk.audit a UNION ALL SELECT l::text FROM zk.leases l",
+    )
+    .await;
+    let log = cluster.log();
+    assert!(log.contains("zk.grants") && tables.contains("payment-key"), "this is what we mean to search");
+    let wire = String::from_utf8_lossy(&[proxy.seen(), tapped.seen()].concat()).into_owned();
+    assert!(wire.len() > 10_000, "this is the traffic we mean to search");
+    let printed = format!(
+        "{token:?} {key:?} {grant:?} {environment:?} {loans:?} {certified:?} {issued:?} {authority:?} {public:?} \
+         {signer:?} {signed:?} {renewer:?} {refused} {refused:?} {store:?} {stored:?}"
+    );
+    for (name, secret) in &secrets {
+        assert!(secret.len() >= 16, "{name}");
+        for (place, text) in
+            [("tables", &tables), ("the log", &log), ("the wire", &wire), ("print", &printed)]
+        {
+            assert!(!text.contains(secret), "{name} is in {place}");
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Logins on a real server: issued, used, rotated, renewed, revoked; and what must not happen.
-#![cfg(all(feature = "authority", feature = "https", feature = "postgres"))]
+#![cfg(all(feature = "authority", feature = "https", feature = "postgres", feature = "signed"))]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod audit;

@@ -27,7 +27,7 @@ struct State {
     seen: Vec<u8>,
 }
 
-/// A proxy in front of a database server. It is gone with its runtime.
+/// A proxy in front of a server. It is gone with its runtime.
 #[derive(Debug, Clone)]
 pub(crate) struct Proxy {
     address: SocketAddr,
@@ -76,16 +76,20 @@ impl Proxy {
     }
 }
 
-/// Passes messages on: after the request for TLS, one record of TLS at a time.
+/// Passes messages on: after PostgreSQL's request for TLS, one record of TLS at a time.
 async fn upstream(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     state: Arc<Mutex<State>>,
     end: watch::Sender<bool>,
 ) -> Option<()> {
-    let mut request = [0; 8];
-    from.read_exact(&mut request).await.ok()?;
-    to.write_all(&request).await.ok()?;
+    // PostgreSQL's request begins with its length; HTTPS has none.
+    let mut first = [0];
+    if from.peek(&mut first).await.ok()? == 1 && first == [0] {
+        let mut request = [0; 8];
+        from.read_exact(&mut request).await.ok()?;
+        to.write_all(&request).await.ok()?;
+    }
     loop {
         let mut header = [0; 5];
         from.read_exact(&mut header).await.ok()?;

@@ -16,9 +16,9 @@ use zk_creds::{ErrorKind, Term};
 
 use super::shop::{Shop, assert_kind};
 
-const DOMAIN: &str = "shop.example";
+pub(crate) const DOMAIN: &str = "shop.example";
 
-fn tls(authority: &Authority, service: &str) -> Tls {
+pub(crate) fn tls(authority: &Authority, service: &str) -> Tls {
     let request = KeyRequest::generate().unwrap();
     let names = Names::service(service).dns("localhost");
     let leaf = authority.sign(request.pem(), &names, Duration::from_secs(3600)).unwrap();
@@ -32,7 +32,12 @@ async fn admin(shop: &Shop) -> Login {
 }
 
 /// The address of an issuer that answers whoever `clients` says.
-async fn serve(shop: &Shop, config: IssuerConfig, authority: &Authority, clients: Clients) -> String {
+pub(crate) async fn serve(
+    shop: &Shop,
+    config: IssuerConfig,
+    authority: &Authority,
+    clients: Clients,
+) -> String {
     let issuer = Issuer::new(&shop.manifest, config).unwrap();
     let grace = Duration::from_secs(5);
     let answers =
