@@ -43,7 +43,7 @@
 //! does for leases that ran out. A login that owns code when it is revoked is closed and stays until somebody has
 //! read that code. Whoever runs as the same operating-system user as a service, or as root, can read its
 //! environment in `/proc/<pid>/environ`.
-//! A certificate cannot be called back before its end, so it lives for hours.
+//! A certificate that was called back is taken until its end by whoever reads no list of revocations, so it lives for hours.
 //!
 //! `zk` is the platform's prefix; nothing here has to do with zero-knowledge proofs.
 

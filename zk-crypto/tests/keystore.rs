@@ -1,9 +1,15 @@
 //! Every key store keeps the same laws, PostgreSQL on a real server.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::sync::Arc;
+
 #[cfg(unix)]
 use zk_crypto::FileKeyStore;
-use zk_crypto::{MemoryKeyStore, testing};
+use zk_crypto::{
+    Context, Encryptor, EncryptorConfig, ErrorKind, KeyState, KeyStore, MemoryKeyStore, Scope,
+    ScopedKeyStore, testing,
+};
+use zk_kms::LocalKms;
 
 macro_rules! laws {
     ($($law:ident),* $(,)?) => {
@@ -11,6 +17,13 @@ macro_rules! laws {
             use super::*;
             $(#[tokio::test] async fn $law() {
                 testing::$law(&MemoryKeyStore::new()).await.unwrap();
+            })*
+        }
+        mod scoped {
+            use super::*;
+            $(#[tokio::test] async fn $law() {
+                let store = ScopedKeyStore::new(Arc::new(MemoryKeyStore::new()), ["*"]).unwrap();
+                testing::$law(&store).await.unwrap();
             })*
         }
         #[cfg(unix)]
@@ -43,6 +56,43 @@ laws!(
     one_key_is_active,
     destroying_wipes,
 );
+
+/// What a service may not use, it cannot open, list, rotate or destroy, and no KMS is asked.
+#[tokio::test]
+async fn keys_of_other_scopes_are_refused() {
+    let kms = Arc::new(LocalKms::ephemeral("k").unwrap());
+    let whole: Arc<dyn KeyStore> = Arc::new(MemoryKeyStore::new());
+    let owner = Encryptor::new(kms.clone(), whole.clone(), EncryptorConfig::default()).unwrap();
+    let [tenant, payroll] = ["tenant:7", "payroll"].map(|scope| Scope::new(scope).unwrap());
+    let (ours, theirs) =
+        (owner.create_key(&tenant).await.unwrap(), owner.create_key(&payroll).await.unwrap());
+    let place = Context::purpose("test");
+    let sealed = owner.seal(&payroll, &place, b"x").await.unwrap();
+
+    let store = Arc::new(ScopedKeyStore::new(whole.clone(), ["billing", "tenant:*"]).unwrap());
+    let service = Encryptor::new(kms, store.clone(), EncryptorConfig::default()).unwrap();
+    service.seal(&tenant, &place, b"x").await.unwrap();
+    for refused in [
+        service.seal(&payroll, &place, b"x").await.map(drop),
+        service.open(&payroll, &place, &sealed).await.map(drop),
+        service.open(&tenant, &place, &sealed).await.map(drop),
+        service.create_key(&payroll).await.map(drop),
+        store.destroy(theirs).await,
+        store.set_state(theirs, KeyState::Active, KeyState::Disabled).await,
+        store.set_minimum(&payroll, 0, 1).await,
+        store.list(Some(&payroll)).await.map(drop),
+        store.by_id(theirs).await.map(drop),
+    ] {
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Denied);
+    }
+    let listed: Vec<_> = store.list(None).await.unwrap().into_iter().map(|record| record.id).collect();
+    assert_eq!(listed, [ours]);
+    assert_eq!(whole.list(None).await.unwrap().len(), 2);
+    for wrong in ["", "a b", "a*b", "**", "tenant:*x"] {
+        let refused = ScopedKeyStore::new(whole.clone(), [wrong]).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Invalid, "{wrong}");
+    }
+}
 
 #[cfg(feature = "postgres")]
 mod server {
