@@ -18,6 +18,7 @@ mod apply;
 mod error;
 mod lint;
 mod masks;
+mod outside;
 mod owner;
 #[cfg(feature = "deadpool")]
 mod pool;

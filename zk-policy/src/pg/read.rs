@@ -173,12 +173,13 @@ pub(super) async fn catalog(
     if let Some(gone) = wanted.tables.keys().find(|name| !state.tables.contains_key(*name)) {
         return Err(Error::missing_table(gone));
     }
+    let guarded: BTreeSet<QualifiedName> = state.tables.keys().cloned().collect();
     policies(transaction, &mut state).await?;
     checks(transaction, &mut state).await?;
     grants(transaction, &mut state).await?;
     usage(transaction, &mut state).await?;
     views(transaction, wanted, &mut state).await?;
-    state.exposed = exposed::exposed(transaction, &state).await?;
+    state.exposed = exposed::exposed(transaction, &guarded, &state).await?;
     state.exposed.extend(defaults::opening(transaction, wanted, &state).await?);
     state.born_with = defaults::born_with(transaction, wanted).await?;
     Ok(state)

@@ -2,6 +2,7 @@
 #![cfg(feature = "postgres")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod outside;
 mod surroundings;
 
 use std::time::Duration;
@@ -331,7 +332,7 @@ async fn drift_is_removed_when_the_plan_is_told_to() {
         "policy guests on public.customers is not ours and may admit rows: DROP POLICY \"guests\" ON \"public\".\"customers\"".to_owned(),
         "public has SELECT on public.customers outside the policy: REVOKE SELECT ON \"public\".\"customers\" FROM PUBLIC".to_owned(),
         "public has UPDATE on public.customers outside the policy: REVOKE UPDATE ON \"public\".\"customers\" FROM PUBLIC".to_owned(),
-        "PUBLIC sees a copy of public.customers without its rules in materialized view public.copies: REVOKE ALL ON public.copies FROM PUBLIC".to_owned(),
+        "PUBLIC sees a copy of public.customers without its rules in materialized view public.copies: REVOKE ALL ON \"public\".\"copies\" FROM PUBLIC".to_owned(),
         "PUBLIC may call public.everything(), which names public.customers and runs as postgres, whom no rule binds: REVOKE ALL ON ROUTINE public.everything() FROM PUBLIC".to_owned(),
         "PUBLIC may call public.atomic(), which names public.customers and runs as postgres, whom no rule binds: REVOKE ALL ON ROUTINE public.atomic() FROM PUBLIC".to_owned(),
     ];
