@@ -4,7 +4,9 @@ mod order;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::catalog::{Drift, Grant, PolicyObject, Privilege, RoleObject, State, TableObject, ViewObject};
+use crate::catalog::{
+    Drift, Grant, Membership, PolicyObject, Privilege, RoleObject, State, TableObject, ViewObject,
+};
 use crate::compile::{PREFIX, check_name, floor_name};
 use crate::schema::QualifiedName;
 use crate::sql;
@@ -129,7 +131,12 @@ pub(crate) struct Difference {
     pub(crate) changes: Vec<Change>,
     /// What the policy does not manage but is weakened by, each as the change that would remove it.
     pub(crate) drift: Vec<Change>,
+    /// The same, where nothing that is done in this database would remove it.
+    pub(crate) kept: Vec<Drift>,
 }
+
+/// How many of the things that hold a role are named.
+const NAMED: usize = 3;
 
 impl Difference {
     fn drift(&mut self, drift: Drift, roles: &[&String], table: Option<&QualifiedName>) {
@@ -146,11 +153,17 @@ pub(crate) fn diff(policy: &str, desired: &State, catalog: &State) -> Difference
             Some(held) => role_changes(role, wanted, held, &mut found),
         }
     }
-    for role in catalog.roles.keys().filter(|r| !desired.roles.contains_key(*r)) {
-        let what = format!("role {role} is no longer in the policy");
-        let drift = Drift::new(what, format!("DROP ROLE {}", sql::ident(role)));
-        let roles = BTreeSet::from([role.clone()]);
-        found.drift.push(Change::Remove { drift, roles, table: None, ends_role: true });
+    for (role, held) in catalog.roles.iter().filter(|(role, _)| !desired.roles.contains_key(*role)) {
+        obsolete_role(role, held, &mut found);
+    }
+    for membership in &catalog.memberships {
+        let Membership { role, member, .. } = membership;
+        let what = if catalog.roles.contains_key(member) {
+            format!("role {member} is a member of {role} and so has its rights")
+        } else {
+            format!("{member} is a member of {role} and so sees what masks hide")
+        };
+        found.drift(Drift::new(what, sql::revoke_membership(membership)), &[member], None);
     }
     for (schema, role) in desired.usage.difference(&catalog.usage).cloned() {
         found.changes.push(Change::GrantUsage { schema, role });
@@ -205,16 +218,30 @@ fn view_changes(desired: &State, catalog: &State, changes: &mut Vec<Change>) {
     }
 }
 
-fn role_changes(role: &String, wanted: &RoleObject, held: &RoleObject, found: &mut Difference) {
+fn role_changes(role: &str, wanted: &RoleObject, held: &RoleObject, found: &mut Difference) {
     let excess: BTreeSet<String> = held.excess.difference(&wanted.excess).cloned().collect();
     if !excess.is_empty() {
-        found.changes.push(Change::StripRole { role: role.clone(), excess });
+        found.changes.push(Change::StripRole { role: role.to_owned(), excess });
     }
-    for group in held.member_of.difference(&wanted.member_of) {
-        let what = format!("role {role} is a member of {group} and so has its rights");
-        let remedy = format!("REVOKE {} FROM {}", sql::ident(group), sql::ident(role));
-        found.drift(Drift::new(what, remedy), &[role], None);
+}
+
+/// A role is dropped where nothing else holds it: roles belong to the server, and other databases may give it rights.
+fn obsolete_role(role: &str, held: &RoleObject, found: &mut Difference) {
+    let mut what = format!("role {role} is no longer in the policy");
+    if held.held_by.is_empty() {
+        let drift = Drift::new(what, format!("DROP ROLE {}", sql::ident(role)));
+        let roles = BTreeSet::from([role.to_owned()]);
+        found.drift.push(Change::Remove { drift, roles, table: None, ends_role: true });
+        return;
     }
+    let holders: Vec<&str> = held.held_by.iter().map(String::as_str).take(NAMED).collect();
+    let more = if held.held_by.len() > NAMED { " and more" } else { "" };
+    what.push_str(&format!(
+        ", and stays because of {}{more}: plan and apply the policy in those databases too, or look at what it has there \
+         and take it away",
+        holders.join(", ")
+    ));
+    found.kept.push(Drift::new(what, format!("DROP OWNED BY {}", sql::ident(role))));
 }
 
 /// One table as it should be and as it is.

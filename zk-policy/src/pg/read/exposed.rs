@@ -16,15 +16,16 @@ use crate::sql;
 pub(super) async fn exposed(
     transaction: &Transaction<'_>,
     tables: &BTreeSet<QualifiedName>,
+    schemas: &BTreeSet<String>,
     state: &State,
 ) -> Result<BTreeSet<Drift>, Error> {
-    let (schemas, names) = name_arrays(tables);
+    let (of, names) = name_arrays(tables);
     let rows = transaction
         .query(
             "SELECT n.nspname::text, c.relname::text, c.oid FROM unnest($1::text[], $2::text[]) AS wanted (schema, name)
              JOIN pg_namespace n ON n.nspname = wanted.schema
              JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name",
-            &[&schemas, &names],
+            &[&of, &names],
         )
         .await?;
     let mut guarded =
@@ -36,6 +37,7 @@ pub(super) async fn exposed(
     }
     let mut drift = ways(&guarded.outside(transaction).await?, state);
     drift.extend(keys(transaction).await?);
+    drift.extend(creators(transaction, schemas, state).await?);
     Ok(drift)
 }
 
@@ -110,6 +112,32 @@ async fn keys(transaction: &Transaction<'_>) -> Result<Vec<Drift>, Error> {
         let who = if role == sql::PUBLIC { "PUBLIC" } else { &role };
         let remedy = format!("REVOKE ALL ON {keys} FROM {}", sql::role(&role));
         Drift::new(format!("{who} may use {keys}, which only the database itself should"), remedy)
+    };
+    rows.iter().map(|row| Ok(drift(row.try_get(0)?, row.try_get(1)?))).collect()
+}
+
+/// Who may create in the schemas for masked views, which come first on a session's search path, and in that of the keys.
+async fn creators(
+    transaction: &Transaction<'_>,
+    schemas: &BTreeSet<String>,
+    state: &State,
+) -> Result<Vec<Drift>, Error> {
+    let schemas: Vec<&str> = schemas.iter().map(String::as_str).chain(["zk"]).collect();
+    let trusted: Vec<&str> = state.tables.values().map(|table| table.owner.as_str()).collect();
+    let roles: Vec<&str> = state.roles.keys().map(String::as_str).collect();
+    let rows = transaction
+        .query(
+            "SELECT DISTINCT n.nspname::text, coalesce(g.rolname::text, 'public')
+             FROM pg_namespace n CROSS JOIN LATERAL aclexplode(n.nspacl) a LEFT JOIN pg_roles g ON g.oid = a.grantee
+             WHERE n.nspname::text = ANY ($1) AND a.privilege_type = 'CREATE' AND a.grantee <> n.nspowner
+               AND NOT coalesce(g.rolsuper OR g.rolname = current_user OR g.rolname::text = ANY ($2) OR g.rolname::text = ANY ($3), false)",
+            &[&schemas, &trusted, &roles],
+        )
+        .await?;
+    let drift = |schema: String, role: String| {
+        let who = if role == sql::PUBLIC { "PUBLIC" } else { &role };
+        let remedy = format!("REVOKE CREATE ON SCHEMA {} FROM {}", sql::ident(&schema), sql::role(&role));
+        Drift::new(format!("{who} may create objects in schema {schema}, which is the policy's own"), remedy)
     };
     rows.iter().map(|row| Ok(drift(row.try_get(0)?, row.try_get(1)?))).collect()
 }
