@@ -15,6 +15,8 @@ use crate::secret::hex;
 pub(crate) struct State {
     /// Roles that belong to the policy, by PostgreSQL name.
     pub(crate) roles: BTreeMap<String, RoleObject>,
+    /// Of the policy's roles in whatever role, and of others in the roles behind its masks. Never wanted.
+    pub(crate) memberships: BTreeSet<Membership>,
     /// `(schema, role)` pairs with USAGE.
     pub(crate) usage: BTreeSet<(String, String)>,
     /// Schemas for the views of roles that see masked columns.
@@ -44,12 +46,25 @@ pub(crate) struct State {
 pub(crate) struct RoleObject {
     /// What it may that a policy's role must not: `LOGIN`, `SUPERUSER`, `BYPASSRLS` and the like.
     pub(crate) excess: BTreeSet<String>,
-    /// Roles that it is a member of, and so may act as.
-    pub(crate) member_of: BTreeSet<String>,
+    /// What keeps a role that is no longer wanted from being dropped, and is not the plan's to take away.
+    pub(crate) held_by: BTreeSet<String>,
+}
+
+/// One role's membership in another, as one grantor gave it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Membership {
+    pub(crate) role: String,
+    pub(crate) member: String,
+    /// Whom revoking it has to name: from PostgreSQL 16 on, each grantor's is another.
+    pub(crate) grantor: Option<String>,
+    /// Whether it may have been handed on.
+    pub(crate) admin: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct TableObject {
+    /// Known of a catalog only.
+    pub(crate) owner: String,
     pub(crate) row_security: bool,
     pub(crate) forced: bool,
     pub(crate) policies: BTreeMap<String, PolicyObject>,

@@ -36,7 +36,7 @@ pub(crate) fn compile(policy: &Policy) -> State {
                 state.usage.insert(("zk".to_owned(), policy.database_role(role)));
             }
         }
-        state.tables.insert(name.clone(), table_object(policy, table));
+        state.tables.insert(name.clone(), table_object(policy, name, table));
     }
     let masked: BTreeSet<&String> =
         policy.tables.values().flat_map(|t| t.masks.keys().map(|(role, _)| role)).collect();
@@ -165,8 +165,8 @@ fn asked(predicate: &Predicate, negated: bool, found: &mut Vec<(QualifiedName, b
     }
 }
 
-fn table_object(policy: &Policy, table: &TablePolicy) -> TableObject {
-    let mut settings = Settings { signed: policy.signed };
+fn table_object(policy: &Policy, name: &QualifiedName, table: &TablePolicy) -> TableObject {
+    let mut settings = Settings::of(name, policy.signed);
     let mut policies = BTreeMap::new();
     let mut grants = BTreeSet::new();
     if let Some(floor) = &table.floor {

@@ -68,6 +68,7 @@ registry! {
     307 SchemaCreate Error "objects can be created beside the tables";
     308 SequenceGrant Warning "a sequence tells, or lets change, how many rows all tenants add";
     309 MaskKeyOpen Error "a role can read or write the keys of masks or claims";
+    310 ComputedFromHidden Error "a column that a role reads is computed from one that it must not see";
 
     401 ViewBypasses Error "a view shows a table past its policies";
     402 ViewOwnerRights Warning "a view reads a table with its owner's rights";

@@ -18,6 +18,7 @@ mod apply;
 mod error;
 mod lint;
 mod masks;
+mod outside;
 mod owner;
 #[cfg(feature = "deadpool")]
 mod pool;
@@ -52,8 +53,8 @@ const OLDEST_SERVER: i32 = 150_000;
 /// It reads one snapshot, and needs TEMPORARY on the database.
 ///
 /// # Errors
-/// [`ErrorKind::TooOld`], [`ErrorKind::MissingTable`], [`ErrorKind::ForeignRole`], [`ErrorKind::MissingSigning`],
-/// [`ErrorKind::Denied`], [`ErrorKind::Unavailable`], [`ErrorKind::Database`].
+/// [`ErrorKind::TooOld`], [`ErrorKind::MissingTable`], [`ErrorKind::ForeignRole`], [`ErrorKind::ForeignSchema`],
+/// [`ErrorKind::OwnedByRole`], [`ErrorKind::MissingSigning`], [`ErrorKind::MissingMaskKeys`], [`ErrorKind::Denied`], [`ErrorKind::Unavailable`], [`ErrorKind::Database`].
 pub async fn plan(client: &mut Client, policy: &Policy) -> Result<Plan, Error> {
     check_version(client).await?;
     // Temporary tables are made, which a read-only transaction would refuse.
@@ -69,7 +70,7 @@ pub async fn plan(client: &mut Client, policy: &Policy) -> Result<Plan, Error> {
     }
     let compiled = compile(policy);
     if !compiled.lent.is_empty() {
-        read::check_mask_keys(&transaction).await?;
+        read::check_mask_keys(&transaction, policy).await?;
     }
     let wanted = read::attach(&transaction, compiled).await?;
     let catalog = read::catalog(&transaction, &policy.name, &wanted).await?;

@@ -47,6 +47,8 @@ struct Remedies {
     before: Vec<Step>,
     /// Those that end a role, once the plan's own steps took everything from it.
     after: Vec<Step>,
+    /// What no step removes.
+    kept: Vec<Drift>,
 }
 
 /// One step of a plan.
@@ -120,11 +122,12 @@ impl Plan {
         let remedies = Remedies {
             before: found.drift.iter().filter(|change| !change.ends_role()).map(step).collect(),
             after: found.drift.iter().filter(|change| change.ends_role()).map(step).collect(),
+            kept: found.kept.clone(),
         };
         Self {
             policy: policy.to_owned(),
             steps: found.changes.iter().map(step).collect(),
-            drift: found.drift.into_iter().filter_map(Change::into_drift).collect(),
+            drift: found.drift.into_iter().filter_map(Change::into_drift).chain(found.kept).collect(),
             against: catalog.digest(),
             remedies,
             removes_drift: false,
@@ -132,22 +135,23 @@ impl Plan {
         }
     }
 
-    /// The same plan with steps that remove the drift. All of them narrow access.
+    /// The same plan with steps that remove the drift. All of them narrow access. What stays drift is what has to be done in
+    /// another place: a role that another database holds.
     ///
     /// Read [`drift`](Self::drift) before: what somebody granted or made outside the policy may be there for a reason.
     ///
     /// ```no_run
     /// # async fn example(client: &mut tokio_postgres::Client, policy: &zk_policy::Policy) -> Result<(), zk_policy::pg::Error> {
     /// let plan = zk_policy::pg::plan(client, policy).await?.removing_drift();
-    /// assert!(plan.drift.is_empty(), "what was drift is now a step");
+    /// assert!(plan.drift.is_empty(), "what was drift is now a step: no other database has a role of the policy");
     /// # Ok(())
     /// # }
     /// ```
     #[must_use]
     pub fn removing_drift(mut self) -> Self {
-        let Remedies { before, after } = std::mem::take(&mut self.remedies);
+        let Remedies { before, after, kept } = std::mem::take(&mut self.remedies);
         self.steps = before.into_iter().chain(self.steps).chain(after).collect();
-        self.drift.clear();
+        self.drift = kept;
         self.removes_drift = true;
         self
     }

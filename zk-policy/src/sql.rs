@@ -6,7 +6,7 @@
 
 pub(crate) mod predicate;
 
-use crate::catalog::{Grant, PolicyObject, Privilege};
+use crate::catalog::{Grant, Membership, PolicyObject, Privilege};
 use crate::document::Command;
 use crate::schema::QualifiedName;
 
@@ -93,6 +93,15 @@ fn policy_clauses(policy: &PolicyObject) -> String {
 /// A grantee: `PUBLIC` is a keyword, everything else a name. (A role cannot be called `public`.)
 pub(crate) fn role(name: &str) -> String {
     if name == PUBLIC { "PUBLIC".to_owned() } else { ident(name) }
+}
+
+/// Takes a membership away, and what came of it where it was handed on.
+pub(crate) fn revoke_membership(membership: &Membership) -> String {
+    let Membership { role, member, grantor, admin } = membership;
+    let by = grantor.as_ref().map_or(String::new(), |grantor| {
+        format!(" GRANTED BY {}{}", ident(grantor), if *admin { " CASCADE" } else { "" })
+    });
+    format!("REVOKE {} FROM {}{by}", ident(role), ident(member))
 }
 
 /// How the catalog and this crate name the pseudo-role of everybody.

@@ -110,6 +110,8 @@ const CASES: &[Case] = &[
     case(LintCode::SoftDelete,
         "CREATE POLICY live ON notes AS RESTRICTIVE FOR SELECT USING (body <> '' AND archived IS NULL)",
         "column public.notes.archived"),
+    case(LintCode::SoftDelete, "CREATE POLICY live ON notes AS RESTRICTIVE FOR SELECT TO crm_agent USING (archived)", "column public.notes.archived"),
+    case(LintCode::SoftDelete, "CREATE POLICY live ON notes AS RESTRICTIVE FOR SELECT USING (body <> '' AND archived)", "column public.notes.archived"),
 
     case(LintCode::ServiceBypasses, "CREATE ROLE a1 LOGIN NOINHERIT BYPASSRLS; GRANT crm_agent TO a1", "role a1"),
     case(LintCode::ServiceBypasses, "CREATE ROLE a2 LOGIN NOINHERIT SUPERUSER; GRANT crm_agent TO a2", "role a2"),
@@ -143,6 +145,7 @@ const CASES: &[Case] = &[
         "default privileges of crm_owner"),
     case(LintCode::GrantOption, "GRANT SELECT (body) ON notes TO crm_agent WITH GRANT OPTION", "table public.notes"),
     case(LintCode::SchemaCreate, "GRANT CREATE ON SCHEMA public TO PUBLIC", "schema public"),
+    case(LintCode::SchemaCreate, "CREATE ROLE d0; GRANT CREATE ON SCHEMA crm_agent TO d0", "schema crm_agent"),
     case(LintCode::SequenceGrant, "GRANT SELECT, UPDATE ON SEQUENCE invoices_id_seq TO crm_agent", "sequence public.invoices_id_seq"),
     case(LintCode::MaskKeyOpen,
         "DROP SCHEMA IF EXISTS zk CASCADE; CREATE SCHEMA zk; CREATE TABLE zk.mask_keys (policy text, inner_pad bytea);
@@ -154,6 +157,11 @@ const CASES: &[Case] = &[
     case(LintCode::MaskKeyOpen,
         "DROP SCHEMA IF EXISTS zk CASCADE; CREATE SCHEMA zk; CREATE TABLE zk.claim_keys (id text, inner_pad bytea);
          GRANT SELECT (inner_pad) ON zk.claim_keys TO PUBLIC", "table zk.claim_keys"),
+
+    before(LintCode::ComputedFromHidden, "ALTER TABLE customers ADD shout text GENERATED ALWAYS AS (upper(name)) STORED",
+        "column public.customers.shout"),
+    before(LintCode::ComputedFromHidden,
+        "ALTER TABLE customers ADD known bool GENERATED ALWAYS AS (coalesce(archived, phone IS NULL)) STORED", "column public.customers.known"),
 
     case(LintCode::ViewBypasses, "CREATE VIEW totals AS SELECT count(*) FROM customers", "view public.totals"),
     case(LintCode::ViewBypasses,
@@ -255,6 +263,7 @@ const HARMLESS: &[(u16, &str)] = &[
     (15, "CREATE MATERIALIZED VIEW copy AS SELECT * FROM customers"),
     (15, "CREATE POLICY hours ON notes AS RESTRICTIVE USING (body <> (SELECT nullif(current_setting('app.word', true), '')))"),
     (15, "CREATE TABLE notes_old () INHERITS (notes); ALTER TABLE notes_old ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"),
+    (15, "CREATE POLICY odd ON invoices AS RESTRICTIVE FOR SELECT TO crm_agent USING ((customer_id > 0) = true)"),
     (15, "ALTER TABLE customers ADD UNIQUE (id)"),
     (15, "ALTER TABLE customers ADD UNIQUE (phone, tenant_id)"),
     (15, "CREATE FUNCTION guard() RETURNS trigger LANGUAGE plpgsql

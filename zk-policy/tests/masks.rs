@@ -341,11 +341,14 @@ async fn the_masked_role_has_neither_the_key_nor_the_use_of_it() {
 
 #[tokio::test]
 async fn a_place_for_keys_that_somebody_else_made_is_given_none() {
-    let lab = Lab::create().await;
+    let mut lab = Lab::create().await;
     lab.database.execute("CREATE ROLE thief; ALTER TABLE zk.mask_keys OWNER TO thief").await.unwrap();
     let key = MaskKey::generate().unwrap();
     assert_eq!(pg::install_mask_keys(&lab.owner).await.unwrap_err().kind(), ErrorKind::Denied);
     assert_eq!(pg::set_mask_key(&lab.owner, &lab.name, &key).await.unwrap_err().kind(), ErrorKind::Denied);
+    let root = lab.database.connect().await.unwrap();
+    assert_eq!(pg::remove_mask_key(&root, &lab.name).await.unwrap_err().kind(), ErrorKind::Denied);
+    assert_eq!(pg::plan(&mut lab.owner, &lab.policy).await.unwrap_err().kind(), ErrorKind::Denied);
 }
 
 #[tokio::test]

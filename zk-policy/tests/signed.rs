@@ -246,6 +246,9 @@ async fn what_verifies_claims_does_not_change_hands() {
         let error = pg::plan(&mut lab.owner, &policy).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Denied, "{object}: {error}");
         assert!(error.to_string().contains(&mal), "{error}");
+        let root = lab.database.connect().await.unwrap();
+        let error = pg::remove_claim_key(&root, lab.key.id()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied, "{object}: {error}");
         if !object.starts_with("FUNCTION") {
             let error = pg::add_claim_key(&lab.owner, &lab.key).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Denied, "{object}: {error}");

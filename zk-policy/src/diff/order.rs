@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Change, Direction, grouped};
+use super::tables::grouped;
+use super::{Change, Direction};
 use crate::catalog::{Grant, PolicyObject, Privilege, State};
 use crate::document::Command;
 use crate::schema::QualifiedName;

@@ -36,13 +36,17 @@ pub enum ErrorKind {
     Denied,
     /// A role of the server has the name that the policy needs, and is not the policy's.
     ForeignRole,
+    /// A schema has the name of one for views with masked columns, and belongs to somebody who is not trusted.
+    ForeignSchema,
+    /// A role of the policy owns a table of the policy, and so could switch its row-level security off.
+    OwnedByRole,
     /// The session is on a connection that acts as another role.
     WrongRole,
     /// A table stayed locked by others for longer than allowed, or they waited for each other.
     Locked,
     /// The database is not as it was when the plan was made: plan again.
     Changed,
-    /// Something is built on a view that the plan has to make anew.
+    /// Something is built on a view that the plan has to make anew, or on another object that it drops.
     DependedOn,
     /// The result was not what the policy wants, and was rolled back.
     Unverified,
@@ -91,6 +95,25 @@ impl Error {
         Self::new(ErrorKind::ForeignRole, message)
     }
 
+    pub(super) fn foreign_schema(schema: &str, owner: &str) -> Self {
+        let message = format!(
+            "schema {schema} belongs to {owner}, and not to the connected role, the database's owner or an owner of the \
+             tables: what is in it would stand before the tables; rename the policy or its role, or look at what is in the \
+             schema and drop it or give it another owner: ALTER SCHEMA {} OWNER TO CURRENT_USER",
+            sql::ident(schema)
+        );
+        Self::new(ErrorKind::ForeignSchema, message)
+    }
+
+    pub(super) fn owned_by_role(table: &QualifiedName, role: &str) -> Self {
+        let message = format!(
+            "table {table} belongs to {role}, a role of the policy, and an owner can switch row-level security off; give it \
+             an owner that no service acts as: ALTER TABLE {} OWNER TO CURRENT_USER",
+            sql::table(table)
+        );
+        Self::new(ErrorKind::OwnedByRole, message)
+    }
+
     pub(super) fn missing_table(name: &QualifiedName) -> Self {
         let message = format!("table {name} is gone; read the schema and check the policy again");
         Self::new(ErrorKind::MissingTable, message)
@@ -111,6 +134,10 @@ impl From<tokio_postgres::Error> for Error {
             Some(&SqlState::CHECK_VIOLATION) => (
                 ErrorKind::Database,
                 "a critical column holds values that are not sealed; seal or clear them first",
+            ),
+            Some(&SqlState::DEPENDENT_OBJECTS_STILL_EXIST) => (
+                ErrorKind::DependedOn,
+                "something depends on what the plan has to drop; look at what the server says and drop that first",
             ),
             Some(_) => (ErrorKind::Database, "the server refused a statement"),
         };

@@ -45,8 +45,9 @@ pub async fn lint(client: &mut Client, policy: &Policy) -> Result<Vec<Finding>, 
     findings.extend(policies::find(&transaction, &scope).await?);
     findings.extend(roles::find(&transaction, &scope).await?);
     findings.extend(grants::find(&transaction, &scope).await?);
-    findings.extend(relations::find(&transaction, &scope).await?);
-    findings.extend(functions::find(&transaction).await?);
+    let outside = scope.outside(&transaction).await?;
+    findings.extend(relations::find(&outside, &scope));
+    findings.extend(functions::find(&outside));
     findings.extend(masks::find(&transaction).await?);
     findings.extend(keys::find(&transaction, &scope).await?);
     findings.extend(columns::find(&transaction, &scope).await?);

@@ -43,8 +43,9 @@ pub async fn set_mask_key(client: &Client, policy: &str, key: &MaskKey) -> Resul
 /// Takes the key of a policy's masks away: they show NULL, at once.
 ///
 /// # Errors
-/// Those of the connection.
+/// [`ErrorKind::Denied`] when the table of keys is somebody else's; [`ErrorKind::MissingMaskKeys`]; those of the connection.
 pub async fn remove_mask_key(client: &Client, policy: &str) -> Result<(), Error> {
+    check_owner(client).await?;
     client.execute("DELETE FROM zk.mask_keys WHERE policy = $1", &[&policy]).await?;
     Ok(())
 }

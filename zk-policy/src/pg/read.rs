@@ -12,7 +12,9 @@ use tokio_postgres::{Client, IsolationLevel, Row, Transaction};
 pub(super) use self::attach::attach;
 pub(super) use self::settle::settle;
 use super::{Error, ErrorKind, owner, signed};
-use crate::catalog::{Grant, PolicyObject, Privilege, RoleObject, State, TableObject, ViewObject};
+use crate::catalog::{
+    Grant, Membership, PolicyObject, Privilege, RoleObject, State, TableObject, ViewObject,
+};
 use crate::compile::floor_name;
 use crate::document::Command;
 use crate::ir::Policy;
@@ -112,8 +114,8 @@ pub(super) async fn pin_search_path(transaction: &Transaction<'_>) -> Result<(),
     Ok(transaction.batch_execute("SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL jit = off").await?)
 }
 
-/// Refuses to plan a policy with signed claims for a database that cannot verify them, or no longer does.
-pub(super) async fn check_signing(transaction: &Transaction<'_>, policy: &Policy) -> Result<(), Error> {
+/// Who owns the policy's tables.
+async fn owners(transaction: &Transaction<'_>, policy: &Policy) -> Result<Vec<String>, Error> {
     let (schemas, tables) = name_arrays(policy.tables());
     let rows = transaction
         .query(
@@ -123,7 +125,13 @@ pub(super) async fn check_signing(transaction: &Transaction<'_>, policy: &Policy
             &[&schemas, &tables],
         )
         .await?;
-    let owners: Vec<&str> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
+
+/// Refuses to plan a policy with signed claims for a database that cannot verify them, or no longer does.
+pub(super) async fn check_signing(transaction: &Transaction<'_>, policy: &Policy) -> Result<(), Error> {
+    let owners = owners(transaction, policy).await?;
+    let owners: Vec<&str> = owners.iter().map(String::as_str).collect();
     let found = owner::check_owner(transaction, signed::KEYS, &signed::FUNCTIONS, &owners).await?;
     let functions = transaction
         .query(
@@ -150,10 +158,11 @@ pub(super) async fn check_signing(transaction: &Transaction<'_>, policy: &Policy
     Err(Error::new(ErrorKind::MissingSigning, message))
 }
 
-/// Refuses to plan a policy with masks that hash for a database that has no place for their keys.
-pub(super) async fn check_mask_keys(transaction: &Transaction<'_>) -> Result<(), Error> {
-    let row = transaction.query_one("SELECT to_regclass('zk.mask_keys') IS NOT NULL", &[]).await?;
-    if row.try_get(0)? {
+/// Refuses to plan a policy with masks that hash for a database that has no place for their keys, or somebody else's.
+pub(super) async fn check_mask_keys(transaction: &Transaction<'_>, policy: &Policy) -> Result<(), Error> {
+    let owners = owners(transaction, policy).await?;
+    let owners: Vec<&str> = owners.iter().map(String::as_str).collect();
+    if owner::check_owner(transaction, "mask_keys", &[], &owners).await? {
         return Ok(());
     }
     let message = "the policy masks with a hash, and this database has no place for its key; call install_mask_keys first";
@@ -173,15 +182,26 @@ pub(super) async fn catalog(
     if let Some(gone) = wanted.tables.keys().find(|name| !state.tables.contains_key(*name)) {
         return Err(Error::missing_table(gone));
     }
+    let guarded: BTreeSet<QualifiedName> = state.tables.keys().cloned().collect();
+    if let Some((table, owner)) = owned_by_role(wanted, &state) {
+        return Err(Error::owned_by_role(table, owner));
+    }
     policies(transaction, &mut state).await?;
     checks(transaction, &mut state).await?;
+    memberships(transaction, wanted, &mut state).await?;
     grants(transaction, &mut state).await?;
     usage(transaction, &mut state).await?;
     views(transaction, wanted, &mut state).await?;
-    state.exposed = exposed::exposed(transaction, &state).await?;
+    state.exposed = exposed::exposed(transaction, &guarded, &wanted.schemas, &state).await?;
     state.exposed.extend(defaults::opening(transaction, wanted, &state).await?);
     state.born_with = defaults::born_with(transaction, wanted).await?;
     Ok(state)
+}
+
+/// A table that belongs to a role of the policy, and that role.
+fn owned_by_role<'a>(wanted: &'a State, state: &'a State) -> Option<(&'a QualifiedName, &'a str)> {
+    let owned = wanted.tables.keys().filter_map(|name| Some((name, state.tables.get(name)?.owner.as_str())));
+    owned.into_iter().find(|(_, owner)| state.roles.contains_key(*owner))
 }
 
 /// The roles of the policies that may guard the same tables.
@@ -210,8 +230,16 @@ async fn roles(
                       CASE WHEN r.rolbypassrls THEN 'BYPASSRLS' END, CASE WHEN r.rolcreaterole THEN 'CREATEROLE' END,
                       CASE WHEN r.rolcreatedb THEN 'CREATEDB' END, CASE WHEN r.rolreplication THEN 'REPLICATION' END
                     ], NULL),
-                    ARRAY(SELECT g.rolname::text FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
-                          WHERE m.member = r.oid),
+                    CASE WHEN r.rolname = ANY ($1) THEN '{}' ELSE
+                      ARRAY(SELECT coalesce('database ' || d.datname, pg_describe_object(s.classid, s.objid, 0))
+                            FROM pg_shdepend s
+                            LEFT JOIN pg_database d ON d.oid = s.dbid AND d.datname <> current_database()
+                            LEFT JOIN pg_class c ON s.classid = 'pg_class'::regclass AND c.oid = s.objid
+                            WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = r.oid
+                              AND (s.dbid = 0 OR d.oid IS NOT NULL
+                                   OR s.classid NOT IN ('pg_class'::regclass, 'pg_policy'::regclass, 'pg_namespace'::regclass)
+                                   OR s.deptype = 'o' AND c.relkind IS DISTINCT FROM 'v'))
+                    END,
                     coalesce(shobj_description(r.oid, 'pg_authid') = $2, false)
              FROM pg_roles r
              WHERE r.rolname = ANY ($1) OR shobj_description(r.oid, 'pg_authid') = $2",
@@ -224,12 +252,41 @@ async fn roles(
         if !row.try_get::<_, bool>(3)? {
             return Err(Error::foreign_role(row.try_get(0)?, policy));
         }
-        let (excess, member_of): (Vec<String>, Vec<String>) = (row.try_get(1)?, row.try_get(2)?);
+        let (excess, held_by): (Vec<String>, Vec<String>) = (row.try_get(1)?, row.try_get(2)?);
         let role =
-            RoleObject { excess: excess.into_iter().collect(), member_of: member_of.into_iter().collect() };
+            RoleObject { excess: excess.into_iter().collect(), held_by: held_by.into_iter().collect() };
         roles.insert(row.try_get(0)?, role);
     }
     Ok(roles)
+}
+
+/// Memberships of the policy's roles, by which they reach further, and of others in the roles behind its masks, which nobody
+/// is to become. Who may merely hand such a role on, as from PostgreSQL 16 on whoever made it, does not act as it.
+async fn memberships(transaction: &Transaction<'_>, wanted: &State, state: &mut State) -> Result<(), Error> {
+    let roles: Vec<&str> = state.roles.keys().map(String::as_str).collect();
+    let behind: Vec<&str> = wanted.views.values().map(|view| view.owner.as_str()).collect();
+    let rows = transaction
+        .query(
+            "SELECT r.rolname::text, u.rolname::text, m.admin_option,
+                    CASE WHEN current_setting('server_version_num')::int >= 160000 THEN g.rolname::text END
+             FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid JOIN pg_roles u ON u.oid = m.member
+             LEFT JOIN pg_roles g ON g.oid = m.grantor
+             WHERE u.rolname::text = ANY ($1)
+                OR r.rolname::text = ANY ($2) AND NOT u.rolsuper
+                   AND (coalesce((to_jsonb(m) ->> 'inherit_option')::bool, true)
+                        OR coalesce((to_jsonb(m) ->> 'set_option')::bool, true))",
+            &[&roles, &behind],
+        )
+        .await?;
+    for row in &rows {
+        state.memberships.insert(Membership {
+            role: row.try_get(0)?,
+            member: row.try_get(1)?,
+            admin: row.try_get(2)?,
+            grantor: row.try_get(3)?,
+        });
+    }
+    Ok(())
 }
 
 /// Tables on which the policy made something, whether or not it still speaks of them.
@@ -263,7 +320,8 @@ async fn flags(
     let (schemas, tables) = name_arrays(all);
     let rows = transaction
         .query(
-            "SELECT n.nspname::text, c.relname::text, c.relrowsecurity, c.relforcerowsecurity
+            "SELECT n.nspname::text, c.relname::text, c.relrowsecurity, c.relforcerowsecurity,
+                    pg_get_userbyid(c.relowner)::text
              FROM unnest($1::text[], $2::text[]) AS wanted (schema, name)
              JOIN pg_namespace n ON n.nspname = wanted.schema
              JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name AND c.relkind IN ('r', 'p')",
@@ -271,8 +329,12 @@ async fn flags(
         )
         .await?;
     for row in &rows {
-        let object =
-            TableObject { row_security: row.try_get(2)?, forced: row.try_get(3)?, ..TableObject::default() };
+        let object = TableObject {
+            row_security: row.try_get(2)?,
+            forced: row.try_get(3)?,
+            owner: row.try_get(4)?,
+            ..TableObject::default()
+        };
         state.tables.insert(name(row)?, object);
     }
     Ok(())
@@ -385,6 +447,9 @@ async fn grants(transaction: &Transaction<'_>, state: &mut State) -> Result<(), 
 /// The schemas and views for masked columns: those that are wanted, and all that belong to a role of the policy.
 async fn views(transaction: &Transaction<'_>, wanted: &State, state: &mut State) -> Result<(), Error> {
     let schemas: Vec<&str> = wanted.schemas.iter().map(String::as_str).collect();
+    let roles: Vec<&str> = state.roles.keys().map(String::as_str).collect();
+    let owners: Vec<&str> = state.tables.values().map(|table| table.owner.as_str()).collect();
+    owner::check_schemas(transaction, &schemas, &roles, &owners).await?;
     let rows = transaction
         .query("SELECT nspname::text FROM pg_namespace WHERE nspname = ANY ($1)", &[&schemas])
         .await?;
@@ -392,7 +457,6 @@ async fn views(transaction: &Transaction<'_>, wanted: &State, state: &mut State)
         state.schemas.insert(row.try_get(0)?);
     }
     let (schemas, views) = name_arrays(wanted.views.keys());
-    let roles: Vec<&str> = state.roles.keys().map(String::as_str).collect();
     let rows = transaction
         .query(
             "SELECT n.nspname::text, c.relname::text, o.rolname::text,

@@ -126,8 +126,10 @@ pub async fn add_claim_key(client: &Client, key: &ClaimKey) -> Result<(), Error>
 /// services, then remove this one.
 ///
 /// # Errors
-/// Those of the connection.
+/// [`ErrorKind::Denied`] when the table of keys, its schema or the functions are somebody else's, or the table has triggers or
+/// rules; [`ErrorKind::MissingSigning`]; those of the connection.
 pub async fn remove_claim_key(client: &Client, id: &str) -> Result<(), Error> {
+    check_owner(client).await?;
     client.execute("DELETE FROM zk.claim_keys WHERE id = $1", &[&id]).await?;
     Ok(())
 }

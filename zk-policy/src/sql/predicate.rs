@@ -12,6 +12,10 @@ pub(crate) trait Source {
     fn claim(&mut self, name: &str, ty: ClaimType) -> String;
     /// The condition under which the reader may see a row of another table, unless the server sees to it.
     fn visible(&mut self, table: &QualifiedName) -> Option<String>;
+    /// What another table is called in a sub-select: not what the table is called that the condition is for.
+    fn asked(&self) -> &'static str {
+        ASKED
+    }
 }
 
 /// Claims from settings; rows of other tables under their own row-level security.
@@ -19,6 +23,17 @@ pub(crate) trait Source {
 pub(crate) struct Settings {
     /// Whether settings count only when they are signed.
     pub(crate) signed: bool,
+    /// What another table is called in a sub-select.
+    pub(crate) asked: &'static str,
+}
+
+impl Settings {
+    /// For conditions on the rows of that table.
+    pub(crate) fn of(table: &QualifiedName, signed: bool) -> Self {
+        // The server tells equal names apart with a number, so whatever begins like it counts.
+        let asked = if table.table.starts_with(ASKED) { ASKED_OTHERWISE } else { ASKED };
+        Self { signed, asked }
+    }
 }
 
 impl Source for Settings {
@@ -41,6 +56,10 @@ impl Source for Settings {
 
     fn visible(&mut self, _: &QualifiedName) -> Option<String> {
         None
+    }
+
+    fn asked(&self) -> &'static str {
+        self.asked
     }
 }
 
@@ -69,6 +88,7 @@ pub(crate) fn none(conditions: &[Predicate], source: &mut impl Source) -> String
 /// What the other table is called in a sub-select. Without a name of its own, the server makes one up where the table that
 /// a policy is on has the same name in another schema, and so spells one condition in two ways.
 const ASKED: &str = "zk_asked";
+const ASKED_OTHERWISE: &str = "zk_other";
 
 struct Writer<'a, S> {
     source: &'a mut S,
@@ -138,7 +158,8 @@ impl<S: Source> Writer<'_, S> {
         } else {
             format!(" WHERE {}", conditions.join(" AND "))
         };
-        let found = format!("SELECT {} FROM {} AS {ASKED}{filter}", inner.join(", "), table(&step.table));
+        let (columns, asked) = (inner.join(", "), self.source.asked());
+        let found = format!("SELECT {columns} FROM {} AS {asked}{filter}", table(&step.table));
         let test = match outer.as_slice() {
             [one] => format!("({one} = ANY (ARRAY({found})))"),
             many => format!("(({}) IN ({found}))", many.join(", ")),

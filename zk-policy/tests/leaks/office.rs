@@ -88,7 +88,8 @@ impl Office {
         self.lab.database.connect_as(&login, "x").await.unwrap()
     }
 
-    /// Takes every protection away that stands between the roles and the rows.
+    /// Takes the policy away that stands between the roles and the rows, and leaves the roles as they are: what they can do
+    /// then is what the policy kept from them.
     pub(crate) async fn unprotect(&self) {
         let mut script = String::new();
         for table in ["notes", "replies", "codes", "calls", "logs"] {
@@ -100,13 +101,13 @@ impl Office {
             let role = format!("{}_{role}", self.name);
             script.push_str(&format!(
                 "GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}; GRANT ALL ON SEQUENCE tickets TO {role};
-                 ALTER ROLE {role} SUPERUSER;"
+                 GRANT CREATE ON SCHEMA public TO {role};"
             ));
         }
         let auditor = format!("{}_auditor", self.name);
         script.push_str(&format!(
             "DROP VIEW {auditor}.notes; CREATE VIEW {auditor}.notes AS SELECT * FROM public.notes;
-             GRANT ALL ON {auditor}.notes TO {auditor}"
+             GRANT CREATE ON SCHEMA {auditor} TO {auditor}; ALTER VIEW {auditor}.notes OWNER TO {auditor}"
         ));
         self.lab.root.batch_execute(&script).await.unwrap();
     }

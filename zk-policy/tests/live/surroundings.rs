@@ -327,3 +327,28 @@ async fn what_depends_on_a_masked_view_is_named() {
         .unwrap();
     crm.apply(&other).await;
 }
+
+/// However a table is called, what the server stores of an `exists` is what the plan compares with.
+#[tokio::test]
+async fn tables_called_like_our_aliases_settle() {
+    let mut crm = Crm::create().await;
+    for name in ["zk_asked", "zk_asked_1", "zk_other"] {
+        crm.owner
+            .batch_execute(&format!(
+                "CREATE TABLE {name} (id int8 PRIMARY KEY, tenant_id uuid NOT NULL, customer int8 REFERENCES customers);
+                 CREATE TABLE {name}_in (id int8 PRIMARY KEY, tenant_id uuid NOT NULL, up int8 REFERENCES {name})"
+            ))
+            .await
+            .unwrap();
+        let rules = format!(
+            "role agent  claim tenant: uuid
+             table customers {{ tenant tenant_id = claim.tenant  allow agent select where region = 'north' }}
+             table {name} {{ tenant tenant_id = claim.tenant  allow agent select where exists customers via customer }}
+             table {name}_in {{ tenant tenant_id = claim.tenant
+               allow agent select where exists {name} via up where exists customers via customer where region = 'north' }}"
+        );
+        crm.apply(&rules).await;
+        let again = crm.plan(&rules).await;
+        assert!(again.is_empty(), "{name}: {again}");
+    }
+}

@@ -1,14 +1,18 @@
-//! The tenant column: what it must be, and what could change it behind a statement's back.
+//! The tenant column: what it must be, and what could change it behind a statement's back. Columns that tell of others.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio_postgres::Transaction;
 
 use super::super::Error;
 use super::scope::Scope;
+use crate::catalog::Privilege;
 use crate::lint::{Finding, Fix, LintCode};
 use crate::sql;
 
 pub(super) async fn find(transaction: &Transaction<'_>, scope: &Scope) -> Result<Vec<Finding>, Error> {
     let mut findings = tenant(transaction, scope).await?;
+    findings.extend(computed(transaction, scope).await?);
     findings.extend(triggers(transaction, scope).await?);
     findings.extend(rules(transaction, scope).await?);
     Ok(findings)
@@ -82,6 +86,53 @@ async fn tenant(transaction: &Transaction<'_>, scope: &Scope) -> Result<Vec<Find
                 "every statement of every tenant reads the rows of all tenants",
                 Fix::Sql(format!("CREATE INDEX{concurrently} ON {on} ({name});")),
             );
+        }
+    }
+    Ok(findings)
+}
+
+/// Generated columns that a role reads, of columns that it sees masked or not at all.
+async fn computed(transaction: &Transaction<'_>, scope: &Scope) -> Result<Vec<Finding>, Error> {
+    // The expression's references are recorded for its default or for the column itself, as the release has it.
+    let rows = transaction
+        .query(
+            "SELECT g.attrelid, g.attname::text, array_agg(DISTINCT s.attname::text)
+             FROM pg_attribute g JOIN pg_attrdef e ON e.adrelid = g.attrelid AND e.adnum = g.attnum
+             JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = g.attrelid
+               AND (d.classid = 'pg_attrdef'::regclass AND d.objid = e.oid
+                    OR d.classid = 'pg_class'::regclass AND d.objid = g.attrelid AND d.objsubid = g.attnum)
+             JOIN pg_attribute s ON s.attrelid = d.refobjid AND s.attnum = d.refobjsubid AND s.attnum <> g.attnum
+             WHERE g.attrelid = ANY ($1) AND g.attgenerated <> '' GROUP BY 1, 2",
+            &[&scope.oids()],
+        )
+        .await?;
+    let behind: BTreeSet<&String> = scope.wanted.views.values().map(|view| &view.owner).collect();
+    let mut findings = Vec::new();
+    for row in &rows {
+        let oid: u32 = row.try_get(0)?;
+        let (column, sources): (String, Vec<String>) = (row.try_get(1)?, row.try_get(2)?);
+        let Some(table) = scope.tables.get(&oid) else { continue };
+        let grants = scope.wanted.tables.get(&table.name).into_iter().flat_map(|wanted| &wanted.grants);
+        let mut clear: BTreeMap<&String, BTreeSet<&String>> = BTreeMap::new();
+        for grant in grants.filter(|g| g.privilege == Privilege::Select && !behind.contains(&g.role)) {
+            clear.entry(&grant.role).or_default().extend(&grant.column);
+        }
+        for (role, clear) in clear.into_iter().filter(|(_, clear)| clear.contains(&column)) {
+            let hidden: Vec<&str> =
+                sources.iter().filter(|source| !clear.contains(source)).map(String::as_str).collect();
+            if !hidden.is_empty() {
+                findings.push(Finding::new(
+                    LintCode::ComputedFromHidden,
+                    format!("column {}.{column}", table.name),
+                    format!(
+                        "{role} reads it, and it is computed from {}, which {role} does not see as it is",
+                        hidden.join(", ")
+                    ),
+                    Fix::Words(format!(
+                        "hide or mask {column} from that role in the policy too, then plan and apply"
+                    )),
+                ));
+            }
         }
     }
     Ok(findings)

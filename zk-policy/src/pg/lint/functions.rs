@@ -1,63 +1,46 @@
 //! Functions that run with their owner's rights, and functions that are trusted not to leak.
 
-use tokio_postgres::Transaction;
-
-use super::super::{Error, signed};
+use super::super::outside::{Outside, Power};
 use crate::lint::{Finding, Fix, LintCode};
+use crate::sql;
 
-/// Of all schemas but the system's. What an extension brings is the extension's to answer for.
-pub(super) async fn find(transaction: &Transaction<'_>) -> Result<Vec<Finding>, Error> {
-    let rows = transaction
-        .query(
-            "SELECT f.oid::regprocedure::text, f.prosecdef, f.proleakproof, r.rolname::text, r.rolsuper OR r.rolbypassrls,
-                    EXISTS (SELECT FROM unnest(f.proconfig) AS c WHERE c LIKE 'search_path=%'),
-                    EXISTS (SELECT FROM aclexplode(coalesce(f.proacl, acldefault('f', f.proowner))) a
-                            WHERE a.grantee = 0),
-                    EXISTS (SELECT FROM aclexplode(coalesce(f.proacl, acldefault('f', f.proowner))) a
-                            WHERE a.grantee <> f.proowner),
-                    f.prorettype IN ('trigger'::regtype, 'event_trigger'::regtype), f.prokind = 'p', f.prosrc
-             FROM pg_proc f JOIN pg_namespace n ON n.oid = f.pronamespace JOIN pg_roles r ON r.oid = f.proowner
-             WHERE (f.prosecdef OR f.proleakproof) AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
-               AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = f.oid
-                               AND d.deptype = 'e')",
-            &[],
-        )
-        .await?;
+pub(super) fn find(outside: &Outside) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for row in &rows {
-        let (name, definer, leakproof): (String, bool, bool) =
-            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        let (owner, bypasses): (String, bool) = (row.try_get(3)?, row.try_get(4)?);
-        let (path, public, others): (bool, bool, bool) = (row.try_get(5)?, row.try_get(6)?, row.try_get(7)?);
-        let (trigger, procedure): (bool, bool) = (row.try_get(8)?, row.try_get(9)?);
-        // Our own tell a session nothing but its own claims; that holds for the bodies that we wrote and for no other.
-        if path && signed::is_installed_body(&name, row.try_get(10)?) {
-            continue;
-        }
-        let kind = if procedure { "PROCEDURE" } else { "FUNCTION" };
+    for function in &outside.functions {
+        let (name, owner) = (&function.name, &function.owner);
+        let kind = if function.procedure { "PROCEDURE" } else { "FUNCTION" };
         let object = format!("{} {name}", kind.to_lowercase());
         let mut push = |code, reason: String, sql| {
             findings.push(Finding::new(code, object.clone(), reason, Fix::Sql(sql)))
         };
-        if leakproof {
+        if function.leakproof {
             push(
                 LintCode::FalseLeakproof,
                 "it is marked LEAKPROOF, so it may see rows before policies hide them".to_owned(),
                 format!("ALTER {kind} {name} NOT LEAKPROOF;"),
             );
         }
-        if !definer {
+        if !function.definer {
             continue;
         }
-        // A trigger's function cannot be called: who fires it chooses neither its arguments nor its moment.
-        if bypasses && others && !trigger {
+        let called = !function.grantees.is_empty() && !function.trigger;
+        // Whom no policy binds reaches every table. Others do so by what they are given: it counts where a table is named.
+        let power = function
+            .power
+            .as_ref()
+            .filter(|power| called && (matches!(power, Power::Unbound) || !function.tables.is_empty()));
+        if let Some(power) = power {
+            let runs_as = match power {
+                Power::Unbound => format!("{owner}, whom no policy binds"),
+                bound => bound.of(owner),
+            };
             push(
                 LintCode::DefinerBypasses,
-                format!("it runs as {owner}, whom no policy binds, for others who may call it"),
+                format!("it runs as {runs_as}, for others who may call it"),
                 format!("ALTER {kind} {name} SECURITY INVOKER;"),
             );
         }
-        if !path {
+        if !function.pins_search_path {
             push(
                 LintCode::DefinerSearchPath,
                 format!(
@@ -66,7 +49,7 @@ pub(super) async fn find(transaction: &Transaction<'_>) -> Result<Vec<Finding>, 
                 format!("ALTER {kind} {name} SET search_path = pg_catalog, pg_temp;"),
             );
         }
-        if public && !trigger {
+        if called && function.grantees.iter().any(|role| role == sql::PUBLIC) {
             push(
                 LintCode::DefinerPublic,
                 format!("EXECUTE was never revoked from PUBLIC, so every role acts as {owner} through it"),
@@ -74,5 +57,5 @@ pub(super) async fn find(transaction: &Transaction<'_>) -> Result<Vec<Finding>, 
             );
         }
     }
-    Ok(findings)
+    findings
 }

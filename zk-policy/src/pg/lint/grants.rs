@@ -147,15 +147,23 @@ async fn defaults(transaction: &Transaction<'_>, scope: &Scope) -> Result<Vec<Fi
     Ok(findings)
 }
 
+/// Beside the tables everybody and the policy's roles count; in the schemas that are the policy's own, whoever it is.
 async fn schemas(transaction: &Transaction<'_>, scope: &Scope) -> Result<Vec<Finding>, Error> {
     let schemas: BTreeSet<&str> = scope.tables.values().map(|t| t.name.schema.as_str()).collect();
+    let own: Vec<&str> = scope.wanted.schemas.iter().map(String::as_str).chain(["zk"]).collect();
+    let owners: Vec<&str> = scope.tables.values().map(|table| table.owner.as_str()).collect();
     let rows = transaction
         .query(
             "SELECT n.nspname::text, coalesce(g.rolname::text, 'public')
              FROM pg_namespace n CROSS JOIN LATERAL aclexplode(n.nspacl) a LEFT JOIN pg_roles g ON g.oid = a.grantee
              WHERE n.nspname::text = ANY ($1) AND a.privilege_type = 'CREATE'
-               AND (a.grantee = 0 OR g.rolname::text = ANY ($2))",
-            &[&schemas.into_iter().collect::<Vec<_>>(), &scope.role_names()],
+               AND (a.grantee = 0 OR g.rolname::text = ANY ($2))
+             UNION
+             SELECT n.nspname::text, coalesce(g.rolname::text, 'public')
+             FROM pg_namespace n CROSS JOIN LATERAL aclexplode(n.nspacl) a LEFT JOIN pg_roles g ON g.oid = a.grantee
+             WHERE n.nspname::text = ANY ($3) AND a.privilege_type = 'CREATE' AND a.grantee <> n.nspowner
+               AND NOT coalesce(g.rolsuper OR g.rolname::text = ANY ($4), false)",
+            &[&schemas.into_iter().collect::<Vec<_>>(), &scope.role_names(), &own, &owners],
         )
         .await?;
     let mut findings = Vec::new();

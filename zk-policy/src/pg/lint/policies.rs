@@ -24,7 +24,7 @@ struct Stored {
     /// The whole condition is one EXISTS or IN.
     subquery_only: bool,
     self_reference: bool,
-    /// Columns that rows must not have set (`IS NULL`, `NOT flag`) to be seen.
+    /// Columns that decide by themselves whether rows are seen: those that must be NULL, and flags.
     hides: BTreeSet<String>,
     mentions: BTreeSet<String>,
 }
@@ -147,7 +147,7 @@ fn asks_for_role_in_or(text: &str) -> bool {
     text.contains(" OR ") && asks.iter().any(|word| text.contains(word))
 }
 
-/// A role that reads only rows whose flag is unset, may set it, and is not told by a WITH CHECK when it must not.
+/// A role that reads only rows with a flag, or without one, may change it, and is not told by a WITH CHECK when it must not.
 fn soft_delete(scope: &Scope, table: &Table, policies: &[Stored], findings: &mut Vec<Finding>) {
     let applies = |p: &Stored, role: &str, command: &str| {
         (p.command == command || p.command == "*")
@@ -205,10 +205,11 @@ async fn stored(transaction: &Transaction<'_>, scope: &Scope) -> Result<BTreeMap
                 SELECT p.oid, p.polrelid, array_agg(DISTINCT a.attname::text) AS columns
                 FROM policy p
                 CROSS JOIN LATERAL regexp_matches(p.tree,
-                  '\{NULLTEST :arg \{VAR :varno 1 :varattno (\d+) [^{}]*\} :nulltesttype 0|\{BOOLEXPR :boolop not :args \(\{VAR :varno 1 :varattno (\d+) ',
+                  '\{NULLTEST :arg \{VAR :varno 1 :varattno (\d+) [^{}]*\} :nulltesttype 0|\{VAR :varno 1 :varattno (\d+) :vartype 16 ',
                   'g') AS m
                 JOIN pg_attribute a ON a.attrelid = p.polrelid AND a.attnum = coalesce(m[1], m[2])::int2
-                WHERE p.polcmd IN ('r', '*') AND (p.tree LIKE '%{NULLTEST %' OR p.tree LIKE '%:boolop not %')
+                  AND (m[1] IS NOT NULL OR a.atttypid = 'bool'::regtype)
+                WHERE p.polcmd IN ('r', '*') AND (p.tree LIKE '%{NULLTEST %' OR p.tree LIKE '%:vartype 16 %')
                 GROUP BY 1, 2)
               SELECT p.polrelid, p.polname::text, p.polpermissive, p.polcmd::text,
                      ARRAY(SELECT coalesce(r.rolname::text, 'public') FROM unnest(p.polroles) AS o (oid)

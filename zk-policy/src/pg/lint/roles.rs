@@ -6,6 +6,7 @@ use tokio_postgres::Transaction;
 
 use super::super::Error;
 use super::scope::Scope;
+use crate::catalog;
 use crate::lint::{Finding, Fix, LintCode};
 use crate::sql;
 
@@ -70,7 +71,7 @@ pub(super) async fn find(transaction: &Transaction<'_>, scope: &Scope) -> Result
         for way in graph.ways(role, serves, &scope.roles) {
             let name = sql::ident(role);
             let fix = match (&way.first, way.attribute) {
-                (Some(first), _) => Fix::Sql(format!("REVOKE {} FROM {name};", sql::ident(first))),
+                (Some(first), _) => graph.leave(role, first),
                 (None, Some(attribute)) => Fix::Sql(format!("ALTER ROLE {name} NO{attribute};")),
                 (None, None) => Fix::Words(format!(
                     "give the tables another owner, or let services log in as another role than {role}"
@@ -161,6 +162,17 @@ impl Graph {
     fn acts_as_one_of(&self, role: &str, others: &BTreeSet<String>) -> bool {
         self.memberships.contains_key(role)
             && self.closure(role, others, |m| m.set || m.inherit).keys().any(|r| others.contains(*r))
+    }
+
+    /// Takes a membership away, from PostgreSQL 16 on once for each who granted it.
+    fn leave(&self, role: &str, group: &str) -> Fix {
+        let granted = self.memberships.get(role).into_iter().flatten().filter(|m| m.role == group);
+        let revoke = |m: &Membership| {
+            let grantor = m.grantor.clone().filter(|_| self.version >= MEMBERSHIP_OPTIONS);
+            let (role, member, admin) = (m.role.clone(), role.to_owned(), m.admin);
+            format!("{};", sql::revoke_membership(&catalog::Membership { role, member, grantor, admin }))
+        };
+        Fix::Sql(granted.map(revoke).collect::<Vec<_>>().join("\n"))
     }
 
     fn ways(&self, role: &str, serves: bool, ours: &BTreeSet<String>) -> Vec<Way> {

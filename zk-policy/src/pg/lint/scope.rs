@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::{Row, Transaction};
 
 use super::super::Error;
+use super::super::outside::{Guarded, Outside};
 use crate::catalog::{Privilege, State};
 use crate::compile::compile;
 use crate::ir::Policy;
@@ -62,6 +63,12 @@ impl Scope {
         }
         scope.read_entries(transaction).await?;
         Ok(scope)
+    }
+
+    /// Other ways to the rows of the tables.
+    pub(super) async fn outside(&self, transaction: &Transaction<'_>) -> Result<Outside, Error> {
+        let tables = self.tables.iter().map(|(oid, table)| (*oid, &table.name)).collect();
+        Guarded { tables, roles: self.role_names() }.outside(transaction).await
     }
 
     pub(super) fn oids(&self) -> Vec<u32> {

@@ -1,86 +1,143 @@
-//! Ways around the policy's tables that are no part of them: foreign partitions asked directly, views and functions with
-//! greater rights.
+//! Ways around the policy's tables that are no part of them: tables above and foreign partitions below, views and functions
+//! with greater rights, keys.
 
 use std::collections::BTreeSet;
 
 use tokio_postgres::Transaction;
 
-use super::{Error, name_arrays};
+use super::super::outside::{Guarded, Outside};
+use super::{Error, name, name_arrays};
 use crate::catalog::{Drift, State};
+use crate::schema::QualifiedName;
+use crate::sql;
 
-/// What opens the tables of `state` from outside, to whom.
-pub(super) async fn exposed(transaction: &Transaction<'_>, state: &State) -> Result<BTreeSet<Drift>, Error> {
-    let (schemas, tables) = name_arrays(state.tables.keys());
-    let roles: Vec<&str> = state.others.iter().map(String::as_str).collect();
-    // Whether a function in another language reads a table cannot be known: that its text names the table has to do.
+/// What opens the tables from outside, to whom. What the policy's own roles hold is the plan's to take, and what those of
+/// policies alongside hold is for those to say.
+pub(super) async fn exposed(
+    transaction: &Transaction<'_>,
+    tables: &BTreeSet<QualifiedName>,
+    schemas: &BTreeSet<String>,
+    state: &State,
+) -> Result<BTreeSet<Drift>, Error> {
+    let (of, names) = name_arrays(tables);
     let rows = transaction
         .query(
-            r"WITH RECURSIVE managed AS (
-               SELECT c.oid, c.oid::regclass::text AS name, c.relname
-               FROM unnest($1::text[], $2::text[]) AS wanted (schema, name)
-               JOIN pg_namespace n ON n.nspname = wanted.schema
-               JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name),
-             part AS (
-               SELECT i.inhrelid AS oid, m.name AS parent FROM pg_inherits i JOIN managed m ON m.oid = i.inhparent
-               UNION SELECT i.inhrelid, p.parent FROM pg_inherits i JOIN part p ON p.oid = i.inhparent),
-             part_grant AS (
-               SELECT DISTINCT p.parent, c.oid::regclass::text AS child, a.grantee
-               FROM part p JOIN pg_class c ON c.oid = p.oid CROSS JOIN LATERAL (SELECT e.grantee FROM aclexplode(c.relacl) e
-                 UNION SELECT e.grantee FROM pg_attribute t CROSS JOIN LATERAL aclexplode(t.attacl) e
-                 WHERE t.attrelid = c.oid) a
-               WHERE a.grantee <> c.relowner AND p.oid NOT IN (SELECT oid FROM managed)),
-             open_view AS (
-               SELECT DISTINCT v.oid::regclass::text AS view, m.name, o.rolname::text AS owner, v.relkind, a.grantee
-               FROM pg_depend d JOIN managed m ON d.refclassid = 'pg_class'::regclass AND d.refobjid = m.oid
-               JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
-               JOIN pg_class v ON v.oid = r.ev_class AND v.relkind IN ('v', 'm') JOIN pg_roles o ON o.oid = v.relowner
-               CROSS JOIN LATERAL (SELECT e.grantee FROM aclexplode(v.relacl) e
-                 UNION SELECT e.grantee FROM pg_attribute t CROSS JOIN LATERAL aclexplode(t.attacl) e
-                 WHERE t.attrelid = v.oid) a
-               WHERE a.grantee <> v.relowner
-                 AND (v.relkind = 'm' OR (o.rolsuper OR o.rolbypassrls)
-                      AND NOT coalesce('security_invoker=true' = ANY (v.reloptions), false))),
-             open_function AS (
-               SELECT DISTINCT f.oid::regprocedure::text AS function, m.name, o.rolname::text AS owner, a.grantee
-               FROM pg_proc f JOIN pg_roles o ON o.oid = f.proowner AND (o.rolsuper OR o.rolbypassrls)
-               JOIN pg_namespace n ON n.oid = f.pronamespace
-                 AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
-               CROSS JOIN LATERAL aclexplode(coalesce(f.proacl, acldefault('f', f.proowner))) a
-               JOIN managed m ON f.prosrc ~* ('\m' || regexp_replace(m.relname, '(\W)', '\\\1', 'g') || '\M')
-                 OR EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = f.oid
-                            AND d.refclassid = 'pg_class'::regclass AND d.refobjid = m.oid)
-               WHERE f.prosecdef AND a.grantee <> f.proowner
-                 AND f.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype)),
-             key_grant AS (
-               SELECT c.oid::regclass::text AS keys, a.grantee FROM pg_class c
-               CROSS JOIN LATERAL (SELECT e.grantee FROM aclexplode(c.relacl) e
-                 UNION SELECT e.grantee FROM pg_attribute t CROSS JOIN LATERAL aclexplode(t.attacl) e
-                 WHERE t.attrelid = c.oid) a
-               WHERE c.oid IN (to_regclass('zk.claim_keys'), to_regclass('zk.mask_keys')) AND a.grantee <> c.relowner
-                 AND NOT coalesce(shobj_description(a.grantee, 'pg_authid') LIKE 'zk-policy: %', false)),
-             opening (object, grantee, reason) AS (
-               SELECT keys, grantee, format('may use %s, which only the database itself should', keys) FROM key_grant
-               UNION ALL
-               SELECT child, grantee, format('may use %s, a part of %s that its rules do not guard when asked directly',
-                                             child, parent) FROM part_grant
-               UNION ALL
-               SELECT view, grantee, format('sees %s through view %s with the rights of %s, past its rules',
-                                            name, view, owner) FROM open_view WHERE relkind = 'v'
-               UNION ALL
-               SELECT view, grantee, format('sees a copy of %s without its rules in materialized view %s', name, view)
-               FROM open_view WHERE relkind = 'm'
-               UNION ALL
-               SELECT 'ROUTINE ' || function, grantee,
-                      format('may call %s, which names %s and runs as %s, whom no rule binds', function, name, owner)
-               FROM open_function)
-             SELECT format('%s %s', coalesce(g.rolname::text, 'PUBLIC'), o.reason),
-                    format('REVOKE ALL ON %s FROM %s', o.object, coalesce(quote_ident(g.rolname), 'PUBLIC'))
-             FROM opening o LEFT JOIN pg_roles g ON g.oid = o.grantee
-             WHERE coalesce(g.rolname::text <> ALL ($3), true)",
-            &[&schemas, &tables, &roles],
+            "SELECT n.nspname::text, c.relname::text, c.oid FROM unnest($1::text[], $2::text[]) AS wanted (schema, name)
+             JOIN pg_namespace n ON n.nspname = wanted.schema
+             JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name",
+            &[&of, &names],
         )
         .await?;
-    rows.iter()
-        .map(|row| Ok(Drift::new(row.try_get::<_, String>(0)?, row.try_get::<_, String>(1)?)))
-        .collect()
+    let mut guarded =
+        Guarded { tables: Default::default(), roles: state.roles.keys().map(String::as_str).collect() };
+    for row in &rows {
+        if let Some(table) = tables.get(&name(row)?) {
+            guarded.tables.insert(row.try_get(2)?, table);
+        }
+    }
+    let mut drift = ways(&guarded.outside(transaction).await?, state);
+    drift.extend(keys(transaction).await?);
+    drift.extend(creators(transaction, schemas, state).await?);
+    Ok(drift)
+}
+
+fn ways(outside: &Outside, state: &State) -> BTreeSet<Drift> {
+    let mut drift = BTreeSet::new();
+    let ours = |role: &String| state.roles.contains_key(role);
+    let mut open = |grantees: &[String], object: &str, takes_ours: bool, way: &str| {
+        for role in grantees.iter().filter(|role| !(state.others.contains(*role) || takes_ours && ours(role)))
+        {
+            let who = if role == sql::PUBLIC { "PUBLIC" } else { role };
+            let remedy = format!("REVOKE ALL ON {object} FROM {}", sql::role(role));
+            drift.insert(Drift::new(format!("{who} {way}"), remedy));
+        }
+    };
+    for relative in &outside.relatives {
+        let (name, tables) = (&relative.name, &relative.tables);
+        if relative.above && relative.shows {
+            let way =
+                format!("may use {name}, a table above {tables}, whose rules do not hold when it is asked");
+            open(&relative.grantees, &sql::table(name), true, &way);
+        } else if !relative.above && relative.foreign {
+            let way =
+                format!("may use {name}, a part of {tables} that its rules do not guard when asked directly");
+            open(&relative.grantees, &sql::table(name), true, &way);
+        }
+    }
+    // A view of ours that differs from what is wanted is made again.
+    for view in outside.views.iter().filter(|view| view.materialised || !ours(&view.owner)) {
+        let (name, tables) = (&view.name, &view.tables);
+        if view.copy {
+            let kind = if view.materialised { "materialized view" } else { "view" };
+            let way = format!("sees a copy of {tables} without its rules in {kind} {name}");
+            open(&view.grantees, &sql::table(name), true, &way);
+        } else if view.power.as_ref().is_some_and(|power| power.shows()) {
+            let way = format!(
+                "sees {tables} through view {name} with the rights of {}, past its rules",
+                view.reads_as
+            );
+            open(&view.grantees, &sql::table(name), true, &way);
+        }
+    }
+    for function in outside.functions.iter().filter(|f| f.definer && !f.trigger) {
+        let Some(power) = &function.power else { continue };
+        for table in &function.tables {
+            let way = format!(
+                "may call {}, which names {table} and runs as {}",
+                function.name,
+                power.of(&function.owner)
+            );
+            open(&function.grantees, &format!("ROUTINE {}", function.name), false, &way);
+        }
+    }
+    drift
+}
+
+/// Who may use the keys of masks and of claims, which only the database itself should.
+async fn keys(transaction: &Transaction<'_>) -> Result<Vec<Drift>, Error> {
+    let rows = transaction
+        .query(
+            "SELECT DISTINCT c.oid::regclass::text, coalesce(g.rolname::text, 'public')
+             FROM pg_class c
+             CROSS JOIN LATERAL (SELECT e.grantee FROM aclexplode(c.relacl) e
+               UNION SELECT e.grantee FROM pg_attribute t CROSS JOIN LATERAL aclexplode(t.attacl) e
+               WHERE t.attrelid = c.oid) a
+             LEFT JOIN pg_roles g ON g.oid = a.grantee
+             WHERE c.oid IN (to_regclass('zk.claim_keys'), to_regclass('zk.mask_keys')) AND a.grantee <> c.relowner
+               AND NOT coalesce(shobj_description(a.grantee, 'pg_authid') LIKE 'zk-policy: %', false)",
+            &[],
+        )
+        .await?;
+    let drift = |keys: String, role: String| {
+        let who = if role == sql::PUBLIC { "PUBLIC" } else { &role };
+        let remedy = format!("REVOKE ALL ON {keys} FROM {}", sql::role(&role));
+        Drift::new(format!("{who} may use {keys}, which only the database itself should"), remedy)
+    };
+    rows.iter().map(|row| Ok(drift(row.try_get(0)?, row.try_get(1)?))).collect()
+}
+
+/// Who may create in the schemas for masked views, which come first on a session's search path, and in that of the keys.
+async fn creators(
+    transaction: &Transaction<'_>,
+    schemas: &BTreeSet<String>,
+    state: &State,
+) -> Result<Vec<Drift>, Error> {
+    let schemas: Vec<&str> = schemas.iter().map(String::as_str).chain(["zk"]).collect();
+    let trusted: Vec<&str> = state.tables.values().map(|table| table.owner.as_str()).collect();
+    let roles: Vec<&str> = state.roles.keys().map(String::as_str).collect();
+    let rows = transaction
+        .query(
+            "SELECT DISTINCT n.nspname::text, coalesce(g.rolname::text, 'public')
+             FROM pg_namespace n CROSS JOIN LATERAL aclexplode(n.nspacl) a LEFT JOIN pg_roles g ON g.oid = a.grantee
+             WHERE n.nspname::text = ANY ($1) AND a.privilege_type = 'CREATE' AND a.grantee <> n.nspowner
+               AND NOT coalesce(g.rolsuper OR g.rolname = current_user OR g.rolname::text = ANY ($2) OR g.rolname::text = ANY ($3), false)",
+            &[&schemas, &trusted, &roles],
+        )
+        .await?;
+    let drift = |schema: String, role: String| {
+        let who = if role == sql::PUBLIC { "PUBLIC" } else { &role };
+        let remedy = format!("REVOKE CREATE ON SCHEMA {} FROM {}", sql::ident(&schema), sql::role(&role));
+        Drift::new(format!("{who} may create objects in schema {schema}, which is the policy's own"), remedy)
+    };
+    rows.iter().map(|row| Ok(drift(row.try_get(0)?, row.try_get(1)?))).collect()
 }
