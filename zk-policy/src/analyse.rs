@@ -8,7 +8,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::document::Command;
-use crate::ir::{Policy, Predicate, Right, TablePolicy};
+use crate::ir::{Policy, Right, TablePolicy};
 use crate::sql;
 
 /// Who may do what to which column: one line for each role, table and column.
@@ -98,12 +98,11 @@ impl Policy {
 fn cell(table: &TablePolicy, role: &str, column: &str) -> Cell {
     let mut cell = Cell { role: role.to_owned(), commands: Vec::new() };
     for command in Command::ALL {
-        let Some(right) = table.rights.get(&(role.to_owned(), command)) else { continue };
+        let Some(right) = table.right(role, command) else { continue };
         if command == Command::Delete || right.columns.contains(column) {
             let reach = reach(right, table.across.contains(role));
             let condition = (reach == Reach::Some).then(|| words::condition(right));
-            let mask = table.masks.get(&(role.to_owned(), column.to_owned()));
-            let mask = mask.filter(|_| command == Command::Select).map(words::mask);
+            let mask = table.mask(role, column).filter(|_| command == Command::Select).map(words::mask);
             cell.commands.push(Permission { command, reach, condition, mask });
         }
     }
@@ -111,7 +110,7 @@ fn cell(table: &TablePolicy, role: &str, column: &str) -> Cell {
 }
 
 fn reach(right: &Right, across: bool) -> Reach {
-    match right.deny.is_empty() && right.allow.contains(&Predicate::Always) {
+    match right.deny.is_empty() && right.allows_all() {
         true if across => Reach::Across,
         true => Reach::All,
         false => Reach::Some,

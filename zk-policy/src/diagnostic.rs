@@ -69,6 +69,7 @@ registry! {
     503 BlindWrite "rows that a role may change or delete and may not select";
     504 VanishingRow "an update that can make the row invisible to its author, and then fails";
     505 GuessedHash "a masked role that may write what it sees hashed";
+    506 NotCompared "rules that were not compared with each other, because they are too many";
 }
 
 impl Code {
@@ -137,7 +138,7 @@ impl Diagnostics {
 
     /// Adds one, up to as many as somebody would read: a text of millions of mistakes must not cost more than that.
     pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
-        if self.0.len() < MAX_REPORTED {
+        if !self.is_full() {
             self.0.push(diagnostic);
         }
     }
@@ -166,6 +167,11 @@ impl Diagnostics {
         if self.has_errors() { Err(self.sorted()) } else { Ok(value) }
     }
 
+    /// Whether more would not be kept: what costs time to find need not be looked for.
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.len() >= MAX_REPORTED
+    }
+
     pub(crate) fn sorted(mut self) -> Self {
         self.0.sort_by_key(|d| (d.span.range().start, d.code));
         self
@@ -184,6 +190,10 @@ impl Diagnostics {
     /// The diagnostics, by place.
     pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
         self.0.iter()
+    }
+
+    pub(crate) fn into_iter(self) -> impl Iterator<Item = Diagnostic> {
+        self.0.into_iter()
     }
 
     /// How many there are.

@@ -1,5 +1,7 @@
 //! Conditions in the words of the policy language.
 
+use std::borrow::Borrow;
+
 use crate::document::Scalar;
 use crate::ir::{Floor, Operand, Predicate, Right};
 use crate::mask::{Kind, Mask};
@@ -12,7 +14,7 @@ pub(super) fn floor(floor: &Floor) -> String {
 /// Which rows a right admits: any `allow`, and never a `deny`.
 pub(super) fn condition(right: &Right) -> String {
     let mut parts = Vec::new();
-    if !right.allow.contains(&Predicate::Always) {
+    if !right.allows_all() {
         parts.push(chain(&right.allow, " or "));
     }
     if !right.deny.is_empty() {
@@ -67,10 +69,10 @@ pub(crate) fn predicate(p: &Predicate) -> String {
 }
 
 /// Parts joined by a word; a single part stands alone.
-fn chain(parts: &[Predicate], word: &str) -> String {
+fn chain(parts: &[impl Borrow<Predicate>], word: &str) -> String {
     match parts {
-        [one] => predicate(one),
-        parts => parts.iter().map(nested).collect::<Vec<_>>().join(word),
+        [one] => predicate(one.borrow()),
+        parts => parts.iter().map(|part| nested(part.borrow())).collect::<Vec<_>>().join(word),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Types of conditions: the two sides of every comparison agree, and literals are read as the other side's type.
 
-use super::TableChecker;
+use super::table::TableChecker;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::document::{ClaimType, Expr, Op, Scalar, Term};
 use crate::ir::{Operand, Predicate};
@@ -86,7 +86,7 @@ impl TableChecker<'_> {
         let (operand, ty) = match term {
             Term::Column(name) => {
                 let (column, place) = self.column(name)?;
-                if self.place().critical.contains(&name) {
+                if self.place().critical.contains(name.as_str()) {
                     let message = format!("`{name}` is critical: a rule would compare its sealed bytes");
                     let diagnostic = Diagnostic::new(Code::SealedInRule, name.span(), message);
                     self.diagnostics.push(diagnostic.help("decide by a column that is not sealed"));
