@@ -97,12 +97,12 @@ fn in_ring(tables: usize, text: &str) -> Result<Policy, Diagnostics> {
     check(&Document::parse(text)?, &ring(tables))
 }
 
-/// Tables with a thousand rules each, all for one role.
+/// Tables with many rules each, all for one role.
 fn compare_many(tables: usize) -> Result<Policy, Diagnostics> {
     let mut text = "policy p role r ".to_owned();
     for table in 0..tables {
         let rule = |n| format!("allow r select, insert, update, delete where n = {n} and id > {n} ");
-        text.push_str(&format!("table t{table} {{ shared {} }} ", (0..1000).map(rule).collect::<String>()));
+        text.push_str(&format!("table t{table} {{ shared {} }} ", (0..500).map(rule).collect::<String>()));
     }
     in_ring(tables, &text)
 }
@@ -190,6 +190,72 @@ fn diagnostics_have_a_case_for_every_code() {
     }
     let missing: Vec<&Code> = Code::ALL.iter().filter(|code| !shown.contains(code)).collect();
     assert!(missing.is_empty(), "no case shows {missing:?}");
+}
+
+/// What is wrong says what to do. Not for E102, whose message says what could stand there.
+#[test]
+fn diagnostics_have_help() {
+    let of_files = mistakes().into_iter().map(|file| diagnostics_of(&fs::read_to_string(file).unwrap()));
+    let elsewhere = elsewhere().into_iter().map(|(_, found)| found);
+    let limits =
+        ["policy p ~ claim k: int8 table t { shared allow r select where 1 = 99999999999999999999 }"];
+    let limits = limits.into_iter().map(|text| Document::parse(text).unwrap_err());
+    for found in of_files.chain(elsewhere).chain(limits) {
+        for d in found.iter().filter(|d| d.code != Code::Syntax) {
+            assert!(!d.help.is_empty(), "{}: {}", d.code, d.message);
+        }
+    }
+}
+
+/// However long a line is and however many mistakes it has, what is drawn is near each, under its true place.
+#[cfg(feature = "render")]
+#[test]
+fn what_is_far_from_a_mistake_is_not_drawn() {
+    let text =
+        format!("policy p role r table customers {{ shared\n {} }}", "allow rß select ".repeat(50_000));
+    let drawn = compile(&text).unwrap_err().render("p", &text, zk_policy::Colour::Never);
+    let far = format!(" --> p:2:{}\n", 9 + 16 * 199);
+    let last = drawn.find(&far).unwrap_or_else(|| panic!("{drawn}"));
+    assert!(drawn.contains(" --> p:2:9\n") && drawn[last..].contains("2 |"), "{}", &drawn[last..]);
+    assert!(drawn.len() < 200 * 2000, "{}", drawn.len());
+}
+
+/// A key that has just the named columns is meant, and not a longer one that has them too.
+#[test]
+fn the_key_with_just_these_columns_is_meant() {
+    let number = |name: &str| Column::new(name, ColumnType::Scalar(Scalar::Int8)).not_null();
+    let key = |columns: &[&str], referenced: &[&str]| ForeignKey {
+        columns: columns.iter().map(|c| (*c).to_owned()).collect(),
+        schema: "public".to_owned(),
+        table: "a".to_owned(),
+        referenced: referenced.iter().map(|c| (*c).to_owned()).collect(),
+    };
+    let checked = |keys: &[ForeignKey], via: &str| {
+        let tables = Schema::default().table("public", "a", ["id", "tn"].map(number)).table(
+            "public",
+            "b",
+            ["id", "tn", "c"].map(number),
+        );
+        let schema = keys.iter().cloned().fold(tables, |schema, key| schema.foreign_key("public", "b", key));
+        let text = format!(
+            "policy p role r table a {{ shared allow r select }}
+             table b {{ shared allow r select where exists a via {via} }}"
+        );
+        let policy = check(&Document::parse(&text).unwrap(), &schema)?;
+        Ok::<_, Diagnostics>(
+            policy.access_matrix().rows().last().unwrap().cells[0].commands[0].condition.clone(),
+        )
+    };
+    let (short, long) = (key(&["c"], &["id"]), key(&["tn", "c"], &["tn", "id"]));
+    let both = [short.clone(), long.clone()];
+    let meant = |found: Result<Option<std::sync::Arc<str>>, Diagnostics>| found.unwrap().unwrap().to_string();
+    assert_eq!(meant(checked(&both, "c")), "exists public.a via c");
+    assert_eq!(meant(checked(&both, "(c, tn)")), "exists public.a via (tn, c)");
+    assert_eq!(meant(checked(&[long], "c")), "exists public.a via (tn, c)");
+    for (keys, via) in [(&[short.clone(), short][..], "c"), (&[key(&["c"], &["id", "tn"])], "c")] {
+        let mistakes = checked(keys, via).unwrap_err();
+        assert_eq!(mistakes.iter().map(|d| d.code).collect::<Vec<_>>(), [Code::NoForeignKey]);
+    }
 }
 
 #[test]
@@ -413,4 +479,14 @@ const WORDS: &[&str] = &[
     "claim a: uuid",
     "table t { shared",
     "allow a select where a = 1",
+    "table customers { tenant tenant_id = claim.tenant",
+    "table invoices { tenant tenant_id = claim.tenant allow a select }",
+    "claim tenant: uuid",
+    "allow a select",
+    "deny a update where region in ('north') or score > 3",
+    "allow a insert, update where exists customers via customer_id where legal_hold",
+    "columns a select all except ssn",
+    "mask email for a as hash('e')",
+    "critical ssn",
+    "}",
 ];

@@ -34,11 +34,12 @@ pub(super) fn check(
         let (Some(from), Some(to)) = (numbers.get(&found.from), numbers.get(&found.to)) else { continue };
         let Some(table) = tables.get(&found.from) else { continue };
         for role in found.role.map(|role| roles.with(role)).unwrap_or_default().iter() {
-            // What is written and not compiled asks nothing: an `allow` beside one for all rows, a `deny` beside none.
+            // What is written and not compiled asks nothing: an `allow` beside one for all rows, a `deny` without one. Where a
+            // right is missing beside an `allow`, that is mistaken in another way as well.
             let name = roles.name(role);
-            let compiled = |command: &&Command| {
-                let right = table.right(name, **command);
-                right.is_some_and(|right| found.effect == Effect::Deny || !right.allows_all())
+            let compiled = |command: &&Command| match (table.right(name, **command), found.effect) {
+                (Some(right), Effect::Allow) => !right.allows_all(),
+                (right, effect) => right.is_some() || effect == Effect::Allow,
             };
             let commands: BTreeSet<Command> = found.commands.iter().filter(compiled).copied().collect();
             if !commands.is_empty() {
@@ -207,7 +208,7 @@ impl Cost {
 
     fn of(p: &Predicate, numbers: &BTreeMap<&QualifiedName, usize>, reading: &BTreeMap<usize, Self>) -> Self {
         let inner = match p {
-            Predicate::Exists { step, condition } => {
+            Predicate::Exists { step, condition, .. } => {
                 let mut there = numbers
                     .get(&step.table)
                     .and_then(|table| reading.get(table))

@@ -95,7 +95,7 @@ pub(super) fn unknown<'a>(
     let diagnostic = Diagnostic::new(Code::UnknownName, name.span(), format!("there is no {kind} `{name}`"));
     match diagnostics.suggest(name.as_str(), candidates) {
         Some(help) => diagnostic.help(help),
-        None if kind == "column" => diagnostic,
+        None if kind == "column" => diagnostic.help("name a column that the table has"),
         None => diagnostic
             .help(format!("declare it: `{kind} {name}{}`", if kind == "claim" { ": text" } else { "" })),
     }

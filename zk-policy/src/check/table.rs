@@ -52,6 +52,7 @@ impl<'a> Place<'a> {
 }
 
 /// A line that lets or forbids: a rule, or what a persona may do.
+#[derive(Clone, Copy)]
 struct Line<'l> {
     effect: Effect,
     role: &'l Name,
@@ -135,7 +136,8 @@ impl<'a> TableChecker<'a> {
             }
             if !critical.insert(name.as_str().to_owned()) {
                 let message = format!("`{name}` is declared critical twice");
-                self.diagnostics.push(Diagnostic::new(Code::Conflict, name.span(), message));
+                let diagnostic = Diagnostic::new(Code::Conflict, name.span(), message);
+                self.diagnostics.push(diagnostic.help("name it once"));
             }
         }
         critical
