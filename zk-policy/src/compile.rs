@@ -150,7 +150,7 @@ type Asked<'p> = (&'p QualifiedName, bool);
 /// The tables that a condition asks, each with whether it stands below an odd number of negations.
 fn asked<'p>(predicate: &'p Predicate, negated: bool, found: &mut BTreeSet<Asked<'p>>) {
     match predicate {
-        Predicate::Exists { step, condition } => {
+        Predicate::Exists { step, condition, .. } => {
             found.insert((&step.table, negated));
             asked(condition, negated, found);
         }

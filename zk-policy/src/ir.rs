@@ -180,6 +180,7 @@ pub(crate) enum Predicate {
     },
     IsNull(Operand),
     InList {
+        ty: Scalar,
         operand: Operand,
         list: Vec<Operand>,
     },
@@ -192,6 +193,8 @@ pub(crate) enum Predicate {
     /// A row that the step leads to, that the role may select, and for which the condition is true. Never NULL.
     Exists {
         step: Step,
+        /// The referring columns of the foreign key, as a policy names them.
+        via: Vec<String>,
         condition: Box<Self>,
     },
     Not(Box<Self>),
@@ -203,7 +206,7 @@ impl Predicate {
     /// Shows `visit` every step to another table.
     pub(crate) fn asked<'p>(&'p self, visit: &mut dyn FnMut(&'p Step)) {
         match self {
-            Self::Exists { step, condition } => {
+            Self::Exists { step, condition, .. } => {
                 visit(step);
                 condition.asked(visit);
             }

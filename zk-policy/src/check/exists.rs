@@ -8,7 +8,7 @@ use super::{resolve, unknown_table};
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::document::{Command, Effect, Expr, Name, TableName};
 use crate::ir::{Predicate, Step, TablePolicy};
-use crate::schema::{ForeignKey, QualifiedName};
+use crate::schema::{ForeignKey, QualifiedName, TableShape};
 use crate::source::Span;
 
 /// An `exists` in a rule.
@@ -39,7 +39,7 @@ impl TableChecker<'_> {
             return None;
         };
         let from = self.places.first().unwrap_or(self.place()).name.clone();
-        let step = self.step(&to, via)?;
+        let (step, via) = self.step(&to, via)?;
         let mut place = Place::new(to.clone(), shape, self.index.table(table));
         place.used.extend(step.columns.iter().map(|(_, inner)| inner.clone()));
         self.places.push(place);
@@ -47,28 +47,50 @@ impl TableChecker<'_> {
         let columns = self.places.pop().map(|place| place.used).unwrap_or_default();
         let (effect, commands) = (Effect::Allow, BTreeSet::new());
         self.uses.push(Use { role: None, effect, commands, from, to, columns, span });
-        Some(Predicate::Exists { step, condition: Box::new(condition?) })
+        Some(Predicate::Exists { step, via, condition: Box::new(condition?) })
     }
 
-    /// The one foreign key that `via` names: from this table to the other, else from the other to this one.
-    fn step(&mut self, to: &QualifiedName, via: &[Name]) -> Option<Step> {
+    /// The one foreign key that `via` names, with its referring columns: from this table to the other, else from the other
+    /// to this one. One column may stand for a key of several, where no key has it alone.
+    fn step(&mut self, to: &QualifiedName, via: &[Name]) -> Option<(Step, Vec<String>)> {
         let here = self.place();
-        let names = |key: &&ForeignKey| {
-            via.iter().all(|n| key.columns.iter().any(|c| c == n.as_str()))
-                && (via.len() == key.columns.len() || via.len() == 1)
+        let named: BTreeSet<&str> = via.iter().map(Name::as_str).collect();
+        if named.len() < via.len() {
+            let span = via.iter().map(Name::span).reduce(Span::to).unwrap_or(Span::NONE);
+            let diagnostic = Diagnostic::new(Code::NoForeignKey, span, "a column is named twice");
+            self.diagnostics.push(diagnostic.help("name each referring column once"));
+            return None;
+        }
+        let exact = |key: &&ForeignKey| {
+            key.columns.len() == via.len() && key.columns.iter().all(|column| named.contains(column.as_str()))
         };
-        let leads_to =
-            |key: &&ForeignKey, name: &QualifiedName| key.schema == name.schema && key.table == name.table;
-        let forward: Vec<&ForeignKey> =
-            here.shape.foreign_keys().filter(|key| leads_to(key, to) && names(key)).collect();
+        let part = |key: &&ForeignKey| {
+            via.len() == 1 && key.columns.iter().any(|column| named.contains(column.as_str()))
+        };
+        let fitting = |shape: &'_ TableShape, name: &QualifiedName| -> Vec<ForeignKey> {
+            let leads_to = |key: &&ForeignKey| key.schema == name.schema && key.table == name.table;
+            let keys: Vec<&ForeignKey> = shape.foreign_keys().filter(leads_to).collect();
+            let some: Vec<&ForeignKey> = keys.iter().copied().filter(|key| exact(key)).collect();
+            let some =
+                if some.is_empty() { keys.into_iter().filter(|key| part(key)).collect() } else { some };
+            some.into_iter().cloned().collect()
+        };
         let there = self.schema.find(&to.schema, &to.table)?;
-        let backward: Vec<&ForeignKey> =
-            there.foreign_keys().filter(|key| leads_to(key, &here.name) && names(key)).collect();
+        let (forward, backward) = (fitting(here.shape, to), fitting(there, &here.name));
+        if let Some(key) = forward.iter().chain(&backward).find(|k| k.columns.len() != k.referenced.len()) {
+            let span = via.first().map_or(Span::NONE, Name::span);
+            let (columns, referenced) = (key.columns.join(", "), key.referenced.join(", "));
+            let message = format!("the schema says that ({columns}) refer to ({referenced})");
+            let help =
+                "a foreign key refers to as many columns as it has: read the schema from the database again";
+            self.diagnostics.push(Diagnostic::new(Code::NoForeignKey, span, message).help(help));
+            return None;
+        }
         let pairs =
             |left: &[String], right: &[String]| left.iter().cloned().zip(right.iter().cloned()).collect();
-        let columns = match (forward.as_slice(), backward.as_slice()) {
-            ([key], _) => pairs(&key.columns, &key.referenced),
-            ([], [key]) => pairs(&key.referenced, &key.columns),
+        let (columns, via) = match (forward.as_slice(), backward.as_slice()) {
+            ([key], _) => (pairs(&key.columns, &key.referenced), key.columns.clone()),
+            ([], [key]) => (pairs(&key.referenced, &key.columns), key.columns.clone()),
             _ => {
                 let span = via.first().map_or(Span::NONE, Name::span);
                 let (from, count) = (&here.name, forward.len() + backward.len());
@@ -93,7 +115,7 @@ impl TableChecker<'_> {
                 return None;
             }
         };
-        Some(Step { table: to.clone(), columns })
+        Some((Step { table: to.clone(), columns }, via))
     }
 }
 

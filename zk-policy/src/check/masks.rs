@@ -114,7 +114,7 @@ impl<'a> TableChecker<'a> {
                 let own = || format!("{}.{}", sql::table(&self.place().name), sql::ident(&column.name));
                 let (policy, domain) =
                     (self.document.name.as_str().to_owned(), label.clone().unwrap_or_else(own));
-                Kind::Hash { policy, domain, ty: *ty }
+                Kind::Hash { policy, domain, labelled: label.is_some(), ty: *ty }
             }
             (MaskKind::Hash { .. }, _) => {
                 self.diagnostics

@@ -48,12 +48,12 @@ impl Effort {
                 p.len() == q.len() && p.iter().zip(q).all(|(p, q)| self.same(p, q))
             }
             (
-                Predicate::Exists { step: p_step, condition: p },
-                Predicate::Exists { step: q_step, condition: q },
+                Predicate::Exists { step: p_step, condition: p, .. },
+                Predicate::Exists { step: q_step, condition: q, .. },
             ) => p_step == q_step && self.same(p, q),
             (
-                Predicate::InList { operand: p, list: p_list },
-                Predicate::InList { operand: q, list: q_list },
+                Predicate::InList { operand: p, list: p_list, .. },
+                Predicate::InList { operand: q, list: q_list, .. },
             ) => {
                 p == q
                     && p_list.len() == q_list.len()
@@ -130,12 +130,12 @@ pub(super) fn possible(p: &Predicate, shape: &TableShape, schema: &Schema, effor
         Predicate::Compare { left, op, right, .. } => equation(left, *op, right) | null(&[left, right]),
         Predicate::IsNull(operand) if is_nullable(operand, shape) => either,
         Predicate::IsNull(_) => Truths::FALSE,
-        Predicate::InList { operand, list } => list.iter().fold(Truths::FALSE, |all, item| {
+        Predicate::InList { operand, list, .. } => list.iter().fold(Truths::FALSE, |all, item| {
             effort.step();
             all.join(equation(operand, Op::Eq, item) | null(&[operand, item]), true)
         }),
         Predicate::InClaim { .. } => either | Truths::NULL,
-        Predicate::Exists { step, condition } => {
+        Predicate::Exists { step, condition, .. } => {
             let found = match schema.find(&step.table.schema, &step.table.table) {
                 Some(there) => possible(condition, there, schema, effort).contains(Truths::TRUE),
                 None => true,
@@ -214,7 +214,7 @@ pub(super) fn columns<'p>(p: &'p Predicate, found: &mut Vec<&'p str>) {
             operand(term)
         }
         Predicate::Compare { left, right, .. } => [left, right].into_iter().for_each(operand),
-        Predicate::InList { operand: term, list } => std::iter::once(term).chain(list).for_each(operand),
+        Predicate::InList { operand: term, list, .. } => std::iter::once(term).chain(list).for_each(operand),
         Predicate::Exists { step, .. } => found.extend(step.columns.iter().map(|(here, _)| here.as_str())),
         Predicate::Not(inner) => columns(inner, found),
         Predicate::And(parts) | Predicate::Or(parts) => parts.iter().for_each(|part| columns(part, found)),

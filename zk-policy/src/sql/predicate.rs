@@ -73,6 +73,13 @@ pub(crate) fn none(conditions: &[Arc<Predicate>], source: &mut impl Source) -> S
 /// a policy is on has the same name in another schema, and so spells one condition in two ways.
 const ASKED: &str = "zk_asked";
 
+/// Texts compared by their bytes.
+const BYTES: &str = " COLLATE pg_catalog.\"C\"";
+
+fn is_column(operand: &Operand) -> bool {
+    matches!(operand, Operand::Column { .. })
+}
+
 struct Writer<'a, S> {
     source: &'a mut S,
     /// Whether NULL and false come to the same here, because nothing above negates.
@@ -86,23 +93,28 @@ impl<S: Source> Writer<'_, S> {
             Predicate::Always => "true".to_owned(),
             Predicate::Test(term) => self.operand(term),
             Predicate::Compare { ty, left, op, right } => {
+                let columns = is_column(left) && is_column(right);
                 let (left, right) = (self.operand(left), self.operand(right));
-                // Order of text is that of bytes, whatever the column's collation: one meaning everywhere.
-                let ordered = !matches!(op, Op::Eq | Op::Ne) && *ty == Scalar::Text;
-                let collate = if ordered { " COLLATE pg_catalog.\"C\"" } else { "" };
+                // Order of text is that of bytes, whatever the column's collation: one meaning everywhere. Two columns may
+                // have collations of their own, and the server then refuses to choose.
+                let ordered = !matches!(op, Op::Eq | Op::Ne);
+                let collate = if *ty == Scalar::Text && (ordered || columns) { BYTES } else { "" };
                 format!("({left}{collate} {} {right})", op.symbol())
             }
             Predicate::IsNull(term) => format!("({} IS NULL)", self.operand(term)),
-            Predicate::InList { operand, list } => {
+            Predicate::InList { ty, operand, list } => {
+                // A column among the values: what stands on the left may be a claim, and the next value a column too.
+                let columns = list.iter().any(is_column);
+                let collate = if *ty == Scalar::Text && columns { BYTES } else { "" };
                 let operand = self.operand(operand);
                 let list: Vec<String> = list.iter().map(|item| self.operand(item)).collect();
-                format!("({operand} IN ({}))", list.join(", "))
+                format!("({operand}{collate} IN ({}))", list.join(", "))
             }
             Predicate::InClaim { operand, claim, element } => {
                 let operand = self.operand(operand);
                 format!("({operand} = ANY {})", self.source.claim(claim, ClaimType::Many { array: *element }))
             }
-            Predicate::Exists { step, condition } => self.exists(step, condition),
+            Predicate::Exists { step, condition, .. } => self.exists(step, condition),
             Predicate::Not(inner) => self.not(inner),
             Predicate::And(parts) => self.chain(parts, " AND "),
             Predicate::Or(parts) => self.chain(parts, " OR "),
