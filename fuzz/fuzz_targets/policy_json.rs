@@ -2,11 +2,14 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use zk_policy::{Document, Schema, check};
+use zk_fuzz::tables;
+use zk_policy::{Document, check};
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(document) = Document::from_json(bytes) {
         assert_eq!(Document::parse(&document.to_string()).as_ref(), Ok(&document));
-        let _ = check(&document, &Schema::default());
+        if let Ok(policy) = check(&document, tables()) {
+            let _ = policy.access_matrix();
+        }
     }
 });

@@ -2,7 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use zk_policy::{Document, Schema, check};
+use zk_fuzz::tables;
+use zk_policy::{Document, check};
 
 fuzz_target!(|text: &str| {
     if let Ok(document) = Document::parse(text) {
@@ -10,6 +11,8 @@ fuzz_target!(|text: &str| {
         let formatted = Document::format(text).unwrap_or_default();
         assert_eq!(Document::parse(&formatted).as_ref(), Ok(&document));
         assert_eq!(Document::format(&formatted).as_ref(), Ok(&formatted));
-        let _ = check(&document, &Schema::default());
+        if let Ok(policy) = check(&document, tables()) {
+            let _ = policy.access_matrix();
+        }
     }
 });

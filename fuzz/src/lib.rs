@@ -2,8 +2,24 @@
 
 use std::{
     pin::pin,
+    sync::LazyLock,
     task::{Context, Poll, Waker},
 };
+
+use zk_policy::Schema;
+
+/// The tables that the policies of the corpus speak of: without any, a check ends at the first table.
+///
+/// # Panics
+///
+/// When the file of the tests is no schema.
+pub fn tables() -> &'static Schema {
+    static TABLES: LazyLock<Schema> = LazyLock::new(|| {
+        let json = include_str!("../../zk-policy/tests/corpus/schema.json");
+        serde_json::from_str(json).expect("a schema, which the tests of zk-policy read too")
+    });
+    &TABLES
+}
 
 /// Runs a future that never waits, as those over memory do.
 ///

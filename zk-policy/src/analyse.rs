@@ -4,11 +4,12 @@ mod html;
 pub(crate) mod words;
 
 use std::fmt;
+use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::document::Command;
-use crate::ir::{Policy, Predicate, Right, TablePolicy};
+use crate::ir::{Policy, Right, TablePolicy};
 use crate::sql;
 
 /// Who may do what to which column: one line for each role, table and column.
@@ -57,8 +58,11 @@ pub struct Permission {
     pub command: Command,
     /// Which rows.
     pub reach: Reach,
+    /// Whether it is those of all tenants, because the role acts across them here.
+    pub across: bool,
     /// For [`Reach::Some`], the condition in the words of the policy.
-    pub condition: Option<String>,
+    #[serde(serialize_with = "condition")]
+    pub condition: Option<Arc<str>>,
     /// What is seen in place of the value, in the words of the policy, where it is masked for the role.
     pub mask: Option<String>,
 }
@@ -80,42 +84,54 @@ impl Policy {
     /// Tabulates role × table × column × command.
     #[must_use]
     pub fn access_matrix(&self) -> AccessMatrix {
-        let rows = self.tables.iter().flat_map(|(name, table)| {
-            table.columns.iter().map(move |column| MatrixRow {
+        let mut rows = Vec::new();
+        for (name, table) in &self.tables {
+            // Written once for each right, and shared by the columns.
+            let rights: Vec<_> = self.roles().map(|role| (role, permissions(table, role))).collect();
+            rows.extend(table.columns.iter().map(|column| MatrixRow {
                 table: name.to_string(),
                 tenant: table.floor.as_ref().map(words::floor),
                 across: table.across.iter().cloned().collect(),
                 column: column.clone(),
                 critical: table.critical.contains(column),
-                cells: self.roles().map(|role| cell(table, role, column)).collect(),
-            })
-        });
-        let roles = self.roles().map(str::to_owned).collect();
-        AccessMatrix { policy: self.name.clone(), roles, rows: rows.collect() }
-    }
-}
-
-fn cell(table: &TablePolicy, role: &str, column: &str) -> Cell {
-    let mut cell = Cell { role: role.to_owned(), commands: Vec::new() };
-    for command in Command::ALL {
-        let Some(right) = table.rights.get(&(role.to_owned(), command)) else { continue };
-        if command == Command::Delete || right.columns.contains(column) {
-            let reach = reach(right, table.across.contains(role));
-            let condition = (reach == Reach::Some).then(|| words::condition(right));
-            let mask = table.masks.get(&(role.to_owned(), column.to_owned()));
-            let mask = mask.filter(|_| command == Command::Select).map(words::mask);
-            cell.commands.push(Permission { command, reach, condition, mask });
+                cells: rights.iter().map(|(role, all)| cell(table, role, all, column)).collect(),
+            }));
         }
+        let roles = self.roles().map(str::to_owned).collect();
+        AccessMatrix { policy: self.name.clone(), roles, rows }
     }
-    cell
 }
 
-fn reach(right: &Right, across: bool) -> Reach {
-    match right.deny.is_empty() && right.allow.contains(&Predicate::Always) {
-        true if across => Reach::Across,
-        true => Reach::All,
-        false => Reach::Some,
-    }
+/// What a role may do with a table.
+fn permissions<'p>(table: &'p TablePolicy, role: &str) -> Vec<(&'p Right, Permission)> {
+    let across = table.across.contains(role);
+    let rights = table.rights.get(role).into_iter().flatten();
+    let permission = |(command, right): (&Command, &'p Right)| {
+        let reach = match right.deny.is_empty() && right.allows_all() {
+            true if across => Reach::Across,
+            true => Reach::All,
+            false => Reach::Some,
+        };
+        let condition = (reach == Reach::Some).then(|| words::condition(right).into());
+        (right, Permission { command: *command, reach, across, condition, mask: None })
+    };
+    rights.map(permission).collect()
+}
+
+fn cell(table: &TablePolicy, role: &str, all: &[(&Right, Permission)], column: &str) -> Cell {
+    let of_column = |(right, permission): &&(&Right, Permission)| {
+        permission.command == Command::Delete || right.columns.contains(column)
+    };
+    let masked = |(_, permission): &(&Right, Permission)| {
+        let mask = table.mask(role, column).filter(|_| permission.command == Command::Select);
+        Permission { mask: mask.map(words::mask), ..permission.clone() }
+    };
+    Cell { role: role.to_owned(), commands: all.iter().filter(of_column).map(masked).collect() }
+}
+
+#[expect(clippy::ref_option, reason = "serde passes the field as it is")]
+fn condition<S: Serializer>(condition: &Option<Arc<str>>, serializer: S) -> Result<S::Ok, S::Error> {
+    condition.as_deref().serialize(serializer)
 }
 
 impl AccessMatrix {
@@ -167,7 +183,7 @@ impl fmt::Display for Cell {
         if self.commands.is_empty() {
             return f.write_str("·");
         }
-        for Permission { command, reach, mask, .. } in &self.commands {
+        for Permission { command, reach, across, mask, .. } in &self.commands {
             let keyword = match reach {
                 _ if mask.is_some() => "M",
                 Reach::All | Reach::Across => sql::command_keyword(*command),
@@ -176,7 +192,7 @@ impl fmt::Display for Cell {
             let letter = keyword.get(..1).unwrap_or("");
             let letter = if *reach == Reach::Some { letter.to_lowercase() } else { letter.to_owned() };
             f.write_str(&letter)?;
-            f.write_str(if *reach == Reach::Across { "!" } else { "" })?;
+            f.write_str(if *across { "!" } else { "" })?;
         }
         Ok(())
     }

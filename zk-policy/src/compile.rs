@@ -30,7 +30,7 @@ pub(crate) fn compile(policy: &Policy) -> State {
         state.roles.insert(policy.database_role(role), RoleObject::default());
     }
     for (name, table) in &policy.tables {
-        for (role, _) in table.rights.keys() {
+        for role in table.rights.keys() {
             state.usage.insert((name.schema.clone(), policy.database_role(role)));
             if policy.signed {
                 state.usage.insert(("zk".to_owned(), policy.database_role(role)));
@@ -38,8 +38,7 @@ pub(crate) fn compile(policy: &Policy) -> State {
         }
         state.tables.insert(name.clone(), table_object(policy, name, table));
     }
-    let masked: BTreeSet<&String> =
-        policy.tables.values().flat_map(|t| t.masks.keys().map(|(role, _)| role)).collect();
+    let masked: BTreeSet<&String> = policy.tables.values().flat_map(|table| table.masks.keys()).collect();
     for role in masked {
         masks(policy, role, &mut state);
     }
@@ -57,7 +56,7 @@ fn masks(policy: &Policy, role: &str, state: &mut State) {
     state.schemas.insert(reader.clone());
     state.usage.insert((reader.clone(), reader.clone()));
     for (name, table) in &policy.tables {
-        let Some(right) = table.rights.get(&(role.to_owned(), Command::Select)) else { continue };
+        let Some(right) = table.right(role, Command::Select) else { continue };
         state.usage.insert((name.schema.clone(), owner.clone()));
         let Some(object) = state.tables.get_mut(name) else { continue };
         let select = policy_name(&policy.name, role, Command::Select);
@@ -71,7 +70,7 @@ fn masks(policy: &Policy, role: &str, state: &mut State) {
             }
         }
         object.grants.extend(columns(&owner, Command::Select, right));
-        let masked = |column: &String| table.masks.get(&(role.to_owned(), column.clone()));
+        let masked = |column: &String| table.mask(role, column);
         if !right.columns.iter().any(|column| masked(column).is_some()) {
             continue;
         }
@@ -108,48 +107,51 @@ fn masks(policy: &Policy, role: &str, state: &mut State) {
 /// Which tables' rules would open when a role saw less of another: those with an `exists` below an odd number of
 /// negations, a `deny` being one, also through the rules for reading of the tables between.
 fn refusing(policy: &Policy) -> BTreeSet<(String, QualifiedName, QualifiedName)> {
-    // (role, asked, asking, whether less of the one means more of the other)
-    let mut edges: BTreeSet<(String, QualifiedName, QualifiedName, bool)> = BTreeSet::new();
-    let mut reading: BTreeSet<(String, QualifiedName, QualifiedName, bool)> = BTreeSet::new();
-    for (name, table) in &policy.tables {
-        for ((role, command), right) in &table.rights {
-            let mut found = Vec::new();
-            right.allow.iter().for_each(|p| asked(p, false, &mut found));
-            right.deny.iter().for_each(|p| asked(p, true, &mut found));
-            for (other, negated) in found {
-                let edge = (policy.database_role(role), other, name.clone(), negated);
-                if *command == Command::Select {
-                    reading.insert(edge.clone());
+    let mut refusing = BTreeSet::new();
+    for role in policy.roles() {
+        // What each table's rules ask, and what those for reading it ask.
+        let mut asks: BTreeMap<&QualifiedName, BTreeSet<Asked<'_>>> = BTreeMap::new();
+        let mut reading: BTreeMap<&QualifiedName, BTreeSet<Asked<'_>>> = BTreeMap::new();
+        for (name, table) in &policy.tables {
+            for (command, right) in table.rights.get(role).into_iter().flatten() {
+                let mut found = BTreeSet::new();
+                right.allow.iter().for_each(|p| asked(p, false, &mut found));
+                right.deny.iter().for_each(|p| asked(p, true, &mut found));
+                if *command == Command::Select && !found.is_empty() {
+                    reading.insert(name, found.clone());
                 }
-                edges.insert(edge);
+                if !found.is_empty() {
+                    asks.entry(name).or_default().append(&mut found);
+                }
             }
         }
-    }
-    loop {
-        let mut further = edges.clone();
-        for (role, asked, asking, negated) in &edges {
-            let through = reading.iter().filter(|(r, _, a, _)| r == role && a == asked);
-            further.extend(
-                through.map(|(_, deeper, _, n)| (role.clone(), deeper.clone(), asking.clone(), n ^ negated)),
-            );
+        if !asks.values().flatten().any(|(_, negated)| *negated) {
+            continue;
         }
-        if further == edges {
-            break;
+        for (asking, direct) in asks {
+            let mut seen = direct.clone();
+            let mut open: Vec<Asked<'_>> = direct.into_iter().collect();
+            while let Some((between, negated)) = open.pop() {
+                let further = reading.get(between).into_iter().flatten();
+                let further = further.map(|(deeper, again)| (*deeper, negated ^ again));
+                open.extend(further.filter(|asked| seen.insert(*asked)));
+            }
+            let role = policy.database_role(role);
+            let opened = seen.into_iter().filter(|(_, negated)| *negated);
+            refusing.extend(opened.map(|(asked, _)| (role.clone(), asked.clone(), asking.clone())));
         }
-        edges = further;
     }
-    edges
-        .into_iter()
-        .filter(|(.., negated)| *negated)
-        .map(|(role, asked, asking, _)| (role, asked, asking))
-        .collect()
+    refusing
 }
 
+/// A table that is asked, and whether below an odd number of negations.
+type Asked<'p> = (&'p QualifiedName, bool);
+
 /// The tables that a condition asks, each with whether it stands below an odd number of negations.
-fn asked(predicate: &Predicate, negated: bool, found: &mut Vec<(QualifiedName, bool)>) {
+fn asked<'p>(predicate: &'p Predicate, negated: bool, found: &mut BTreeSet<Asked<'p>>) {
     match predicate {
-        Predicate::Exists { step, condition } => {
-            found.push((step.table.clone(), negated));
+        Predicate::Exists { step, condition, .. } => {
+            found.insert((&step.table, negated));
             asked(condition, negated, found);
         }
         Predicate::Not(inner) => asked(inner, !negated, found),
@@ -188,23 +190,23 @@ fn table_object(policy: &Policy, name: &QualifiedName, table: &TablePolicy) -> T
             policies.insert(floor_name(&policy.name), object);
         }
     }
-    for ((role, command), right) in &table.rights {
+    for (role, command, right) in table.rights() {
         let grantee = policy.database_role(role);
-        let name = policy_name(&policy.name, role, *command);
+        let name = policy_name(&policy.name, role, command);
         let mut condition = predicate::any(&right.allow, &mut settings);
         // SECURITY: a floor is never true without a signature. Where none lies under the role, a rule that asks for no
         // claim, or for one on one side of an OR, would hold for whoever enters the role.
         if policy.signed && (table.floor.is_none() || table.across.contains(role)) {
             condition = predicate::signed(&condition);
         }
-        policies.insert(name.clone(), rows(&grantee, *command, true, condition));
+        policies.insert(name.clone(), rows(&grantee, command, true, condition));
         if !right.deny.is_empty() {
             policies.insert(
                 format!("{name}_deny"),
-                rows(&grantee, *command, false, predicate::none(&right.deny, &mut settings)),
+                rows(&grantee, command, false, predicate::none(&right.deny, &mut settings)),
             );
         }
-        grants.extend(columns(&grantee, *command, right));
+        grants.extend(columns(&grantee, command, right));
     }
     let checks = table.critical.iter().map(|c| (check_name(&policy.name, c), sql::sealed_check(c))).collect();
     TableObject { row_security: true, forced: true, policies, grants, checks, ..TableObject::default() }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::document::{ClaimType, Document, Name};
+use crate::document::{ClaimType, Document};
 use crate::ir::{Policy, database_role};
 
 /// The roles and claims that a policy declares. Cheap to clone: sessions share it.
@@ -66,14 +66,13 @@ impl From<&Document> for Declared {
     fn from(document: &Document) -> Self {
         let masked: BTreeSet<&str> =
             document.tables.iter().flat_map(|t| &t.masks).map(|mask| mask.role.as_str()).collect();
-        let inclusion = Inclusion::new(document);
-        let sees_masks = |role: &str| !masked.is_empty() && !inclusion.of(role).is_disjoint(&masked);
+        let masked = including(document, &masked);
         let own = document.roles.iter().map(|role| role.name.as_str());
         let names = own.chain(document.personas.iter().map(|persona| persona.name.as_str()));
         let roles = names.map(|name| DeclaredRole {
             name: name.to_owned(),
             database: database_role(document.name.as_str(), name),
-            masked: sees_masks(name),
+            masked: masked.contains(name),
         });
         let claims = document.claims.iter().map(|claim| (claim.name.as_str().to_owned(), claim.ty));
         Self(Arc::new(Inner { roles: roles.collect(), claims: claims.collect() }))
@@ -92,22 +91,19 @@ impl From<&Self> for Declared {
     }
 }
 
-/// Which role includes which.
-pub(crate) struct Inclusion<'d>(BTreeMap<&'d str, &'d [Name]>);
-
-impl<'d> Inclusion<'d> {
-    pub(crate) fn new(document: &'d Document) -> Self {
-        Self(document.roles.iter().map(|role| (role.name.as_str(), role.includes.as_slice())).collect())
-    }
-
-    /// The role with the roles that it includes, directly or through others; each once, so that a circle ends.
-    pub(crate) fn of(&self, role: &'d str) -> BTreeSet<&'d str> {
-        let mut found = BTreeSet::from([role]);
-        let mut open = vec![role];
-        while let Some(next) = open.pop() {
-            let direct = self.0.get(next).copied().unwrap_or_default().iter().map(Name::as_str);
-            open.extend(direct.filter(|name| self.0.contains_key(name) && found.insert(name)));
+/// The roles that include one of some, directly or through others, with those themselves.
+fn including<'d>(document: &'d Document, some: &BTreeSet<&'d str>) -> BTreeSet<&'d str> {
+    let mut includers: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for role in &document.roles {
+        for included in &role.includes {
+            includers.entry(included.as_str()).or_default().push(role.name.as_str());
         }
-        found
     }
+    let mut found = some.clone();
+    let mut open: Vec<&str> = some.iter().copied().collect();
+    while let Some(next) = open.pop() {
+        let direct = includers.get(next).map_or(&[][..], Vec::as_slice);
+        open.extend(direct.iter().filter(|role| found.insert(role)));
+    }
+    found
 }

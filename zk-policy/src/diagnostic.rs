@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::lint::Severity;
-use crate::source::{Span, line_column};
+use crate::source::{Cursor, Span};
 
 /// Writes the registry once: the variants, their documentation, number and title cannot part.
 macro_rules! registry {
@@ -69,6 +69,7 @@ registry! {
     503 BlindWrite "rows that a role may change or delete and may not select";
     504 VanishingRow "an update that can make the row invisible to its author, and then fails";
     505 GuessedHash "a masked role that may write what it sees hashed";
+    506 NotCompared "rules that were not compared with each other, because they are too many";
 }
 
 impl Code {
@@ -137,7 +138,7 @@ impl Diagnostics {
 
     /// Adds one, up to as many as somebody would read: a text of millions of mistakes must not cost more than that.
     pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
-        if self.0.len() < MAX_REPORTED {
+        if !self.is_full() {
             self.0.push(diagnostic);
         }
     }
@@ -166,6 +167,11 @@ impl Diagnostics {
         if self.has_errors() { Err(self.sorted()) } else { Ok(value) }
     }
 
+    /// Whether more would not be kept: what costs time to find need not be looked for.
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.len() >= MAX_REPORTED
+    }
+
     pub(crate) fn sorted(mut self) -> Self {
         self.0.sort_by_key(|d| (d.span.range().start, d.code));
         self
@@ -186,6 +192,10 @@ impl Diagnostics {
         self.0.iter()
     }
 
+    pub(crate) fn into_iter(self) -> impl Iterator<Item = Diagnostic> {
+        self.0.into_iter()
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -201,9 +211,9 @@ impl Diagnostics {
     /// Writes the diagnostics as plain lines: `name:line:column: error[E201]: message`.
     #[must_use]
     pub fn to_lines(&self, name: &str, source: &str) -> String {
-        let mut out = String::new();
+        let (mut out, mut cursor) = (String::new(), Cursor::default());
         for d in &self.0 {
-            let (line, column) = line_column(source, d.span.range().start);
+            let (line, column) = cursor.line_column(source, d.span.range().start);
             let severity = d.code.severity();
             out.push_str(&format!("{name}:{line}:{column}: {severity}[{}]: {}\n", d.code, d.message));
             if !d.help.is_empty() {
@@ -219,22 +229,35 @@ impl Diagnostics {
     #[cfg(feature = "render")]
     #[must_use]
     pub fn render(&self, name: &str, source: &str, colour: Colour) -> String {
-        use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+        use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
         let renderer = match colour {
             Colour::Never => Renderer::plain(),
             Colour::Always => Renderer::styled(),
         };
-        let mut out = String::new();
+        let (mut out, mut cursor) = (String::new(), Cursor::default());
         for d in &self.0 {
             let end = d.span.range().end.min(source.len());
             let span = d.span.range().start.min(end)..end;
+            let (line, column) = cursor.line_column(source, span.start);
             let level = if d.code.severity() == Severity::Error { Level::ERROR } else { Level::WARNING };
             let title = level.primary_title(d.message.as_str()).id(d.code.to_string());
-            let mark = AnnotationKind::Primary.span(span);
+            // What is drawn is read as a whole for each diagnostic: only what is near.
+            let near = near(source, &span);
+            let within = span.start - near.start..span.end.min(near.end) - near.start;
+            let mark = AnnotationKind::Primary.span(within);
             let mark = if d.label.is_empty() { mark } else { mark.label(d.label.as_str()) };
-            let mut group =
-                Group::with_title(title).element(Snippet::source(source).path(name).annotation(mark));
+            let shown =
+                Snippet::source(source.get(near.clone()).unwrap_or("")).line_start(line).annotation(mark);
+            // Of a line that is cut, the column is not that of what is drawn.
+            let is_cut =
+                near.start > 0 && !source.get(..near.start).is_some_and(|before| before.ends_with('\n'));
+            let mut group = if is_cut {
+                let origin = Origin::path(name).line(line).char_column(column);
+                Group::with_title(title).element(origin).element(shown)
+            } else {
+                Group::with_title(title).element(shown.path(name))
+            };
             if !d.help.is_empty() {
                 group = group.element(Level::HELP.message(d.help.as_str()));
             }
@@ -267,3 +290,20 @@ impl fmt::Display for Diagnostics {
 }
 
 impl std::error::Error for Diagnostics {}
+
+/// How much of a line is drawn before and behind a place, in bytes.
+#[cfg(feature = "render")]
+const AROUND: usize = 400;
+
+/// The lines of a place, or of long ones what is near.
+#[cfg(feature = "render")]
+fn near(source: &str, span: &std::ops::Range<usize>) -> std::ops::Range<usize> {
+    let earliest = source.floor_char_boundary(span.start.saturating_sub(AROUND));
+    let latest = source.ceil_char_boundary(span.end.min(span.start + AROUND) + AROUND);
+    let before = source.get(earliest..span.start).unwrap_or("");
+    let behind = source.get(span.start..latest).unwrap_or("");
+    let start = before.rfind('\n').map_or(earliest, |at| earliest + at + 1);
+    let from = span.end.min(latest) - span.start;
+    let end = behind.get(from..).and_then(|rest| rest.find('\n'));
+    start..end.map_or(latest, |at| span.start + from + at)
+}

@@ -156,19 +156,23 @@ impl Document {
     /// [`Code::Json`](crate::Code::Json), [`Code::Limit`](crate::Code::Limit), and what
     /// [`parse`](Self::parse) says of the same document as text.
     pub fn from_json(json: &[u8]) -> Result<Self, Diagnostics> {
-        let refuse = |code, message| Diagnostics::one(Diagnostic::new(code, Span::NONE, message));
+        let refuse = |code, message, help: &str| {
+            Diagnostics::one(Diagnostic::new(code, Span::NONE, message).help(help))
+        };
         if json.len() > MAX_SOURCE {
-            return Err(refuse(Code::Limit, format!("the JSON is longer than {MAX_SOURCE} bytes")));
+            let message = format!("the JSON is longer than {MAX_SOURCE} bytes");
+            return Err(refuse(Code::Limit, message, "split it into several policies"));
         }
+        let help = "docs/src/policy.schema.json says what a document has";
         let document: Self = serde_json::from_slice(json).map_err(|error| {
             let error: String = error.to_string().chars().take(MAX_MESSAGE).collect();
-            refuse(Code::Json, format!("this is no policy document: {error}"))
+            refuse(Code::Json, format!("this is no policy document: {error}"), help)
         })?;
         // The text is the measure: what it cannot say, an empty list of commands or a name of two lines, is no policy.
         if Self::parse(&document.to_string()).map_err(Diagnostics::without_places)? != document {
             let message =
                 "this is no policy document: an `and` or `or` of fewer than two conditions".to_owned();
-            return Err(refuse(Code::Json, message));
+            return Err(refuse(Code::Json, message, "write the one condition without them"));
         }
         Ok(document)
     }

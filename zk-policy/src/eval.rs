@@ -172,7 +172,7 @@ impl<'p> Decision<'p> {
                 Reason::OtherTenant { column, claim }
             }
             (Outcome::Asked(End::Denied(place)), _) => match self.right().and_then(|r| r.deny.get(place)) {
-                Some(rule) => Reason::Denied(Denial(rule)),
+                Some(rule) => Reason::Denied(Denial(rule.as_ref())),
                 None => Reason::NoRuleAdmits(self.command),
             },
             (Outcome::Unknown, _) => Reason::Unknown,
@@ -183,7 +183,7 @@ impl<'p> Decision<'p> {
     /// An `allow` that is true for the row; None when it is refused.
     fn rule(&self) -> Option<&'p Predicate> {
         match self.outcome {
-            Outcome::Asked(End::Admitted(place)) => self.right()?.allow.get(place),
+            Outcome::Asked(End::Admitted(place)) => self.right()?.allow.get(place).map(AsRef::as_ref),
             _ => None,
         }
     }
@@ -256,7 +256,29 @@ impl Policy {
     #[must_use]
     pub fn guard(&self, schema: &str, table: &str) -> Option<Guard<'_>> {
         let table = self.tables.get(&QualifiedName::new(schema, table))?;
+        self.make_programs(table);
         Some(Guard { policy: self, table })
+    }
+}
+
+impl Policy {
+    /// Makes the programs of a table and of all that its rules ask, so that no decision has to.
+    fn make_programs(&self, table: &TablePolicy) {
+        let mut open = vec![table];
+        while let Some(table) = open.pop() {
+            if table.programs.get().is_some() {
+                continue;
+            }
+            table.programs(&self.declared);
+            let rules = table.rights().flat_map(|(_, _, right)| right.allow.iter().chain(&right.deny));
+            rules.for_each(|rule| rule.asked(&mut |step| open.extend(self.tables.get(&step.table))));
+        }
+    }
+}
+
+impl TablePolicy {
+    fn programs(&self, declared: &Declared) -> &Programs {
+        self.programs.get_or_init(|| Programs::new(declared, self))
     }
 }
 
@@ -270,7 +292,7 @@ impl<'p> Guard<'p> {
             None => (usize::MAX, Outcome::OtherPolicy),
             Some(role) => (
                 role,
-                match self.table.programs.find(role, command) {
+                match self.programs().find(role, command) {
                     None => Outcome::NoRight,
                     Some(program) => self.outcome(program, session, row),
                 },
@@ -296,17 +318,20 @@ impl<'p> Guard<'p> {
     /// Whether a row of this table is admitted within the decision on another.
     fn admits(&self, command: Command, asked: &Asked<'_, dyn Row + '_>) -> bool {
         let role = asked.session.role_in(&self.policy.declared);
-        let program = role.and_then(|role| self.table.programs.find(role, command));
+        let program = role.and_then(|role| self.programs().find(role, command));
         program.is_some_and(|program| program.admits(asked))
     }
 
-    /// What every row must fulfil for this role; nothing for a persona that acts across tenants here.
+    fn programs(&self) -> &'p Programs {
+        self.table.programs(&self.policy.declared)
+    }
+
     pub(crate) fn floor(&self, role: &str) -> Option<&'p Floor> {
-        self.table.floor.as_ref().filter(|_| !self.table.across.contains(role))
+        self.table.floor(role)
     }
 
     pub(crate) fn right(&self, role: &str, command: Command) -> Option<&'p Right> {
-        self.table.rights.get(&(role.to_owned(), command))
+        self.table.right(role, command)
     }
 }
 
@@ -317,9 +342,8 @@ pub(crate) struct Programs(Vec<Option<Box<Program>>>);
 impl Programs {
     pub(crate) fn new(declared: &Declared, table: &TablePolicy) -> Self {
         let program = |(role, command): (&str, Command)| {
-            let right = table.rights.get(&(role.to_owned(), command))?;
-            let floor = table.floor.as_ref().filter(|_| !table.across.contains(role));
-            Some(Box::new(build::program(declared, floor, right)))
+            let right = table.right(role, command)?;
+            Some(Box::new(build::program(declared, table.floor(role), right)))
         };
         let each = declared.roles().flat_map(|role| Command::ALL.map(|command| (role, command)));
         Self(each.map(program).collect())

@@ -3,6 +3,7 @@
 //! Only [`check`](crate::check) makes one, so what follows it cannot fail for a reason its author should have been told.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
 
 use crate::declared::Declared;
 use crate::diagnostic::Diagnostics;
@@ -106,14 +107,36 @@ pub(crate) struct TablePolicy {
     pub(crate) critical: BTreeSet<String>,
     /// All columns, in the table's order, for showing.
     pub(crate) columns: Vec<String>,
-    /// What a role sees in place of a column, by role and column.
-    pub(crate) masks: BTreeMap<(String, String), Mask>,
+    /// What a role sees in place of a column, by role and then by column.
+    pub(crate) masks: BTreeMap<String, BTreeMap<String, Mask>>,
     /// The personas that pass the floor.
     pub(crate) across: BTreeSet<String>,
-    /// By role and command; a role without an entry may do nothing of that kind.
-    pub(crate) rights: BTreeMap<(String, Command), Right>,
-    /// The same, made for being asked of one row.
-    pub(crate) programs: Programs,
+    /// By role; a role without an entry for a command may do nothing of that kind.
+    pub(crate) rights: BTreeMap<String, BTreeMap<Command, Right>>,
+    /// The same, made for being asked of one row; made when somebody asks.
+    pub(crate) programs: OnceLock<Programs>,
+}
+
+impl TablePolicy {
+    /// What every row must fulfil for this role; nothing for a persona that acts across tenants here.
+    pub(crate) fn floor(&self, role: &str) -> Option<&Floor> {
+        self.floor.as_ref().filter(|_| !self.across.contains(role))
+    }
+
+    pub(crate) fn right(&self, role: &str, command: Command) -> Option<&Right> {
+        self.rights.get(role)?.get(&command)
+    }
+
+    pub(crate) fn mask(&self, role: &str, column: &str) -> Option<&Mask> {
+        self.masks.get(role)?.get(column)
+    }
+
+    /// Every right with its role and command.
+    pub(crate) fn rights(&self) -> impl Iterator<Item = (&str, Command, &Right)> {
+        self.rights.iter().flat_map(|(role, rights)| {
+            rights.iter().map(move |(command, right)| (role.as_str(), *command, right))
+        })
+    }
 }
 
 /// `column = claim`, under every role.
@@ -129,15 +152,22 @@ pub(crate) struct Floor {
 /// What one role may do with one command: rows for which an `allow` is true and every `deny` is false.
 #[derive(Debug, Clone)]
 pub(crate) struct Right {
-    /// Never empty.
-    pub(crate) allow: Vec<Predicate>,
-    pub(crate) deny: Vec<Predicate>,
+    /// Never empty. Roles that include each other share their conditions.
+    pub(crate) allow: Vec<Arc<Predicate>>,
+    pub(crate) deny: Vec<Arc<Predicate>>,
     /// Columns that may be read or written; empty for delete.
-    pub(crate) columns: BTreeSet<String>,
+    pub(crate) columns: Arc<BTreeSet<String>>,
+}
+
+impl Right {
+    /// Whether an `allow` admits every row, whatever else is written.
+    pub(crate) fn allows_all(&self) -> bool {
+        self.allow.iter().any(|rule| **rule == Predicate::Always)
+    }
 }
 
 /// A typed condition, with the three-valued logic of SQL.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Predicate {
     /// True for every row.
     Always,
@@ -150,6 +180,7 @@ pub(crate) enum Predicate {
     },
     IsNull(Operand),
     InList {
+        ty: Scalar,
         operand: Operand,
         list: Vec<Operand>,
     },
@@ -162,6 +193,8 @@ pub(crate) enum Predicate {
     /// A row that the step leads to, that the role may select, and for which the condition is true. Never NULL.
     Exists {
         step: Step,
+        /// The referring columns of the foreign key, as a policy names them.
+        via: Vec<String>,
         condition: Box<Self>,
     },
     Not(Box<Self>),
@@ -169,8 +202,38 @@ pub(crate) enum Predicate {
     Or(Vec<Self>),
 }
 
+impl Predicate {
+    /// Shows `visit` every step to another table.
+    pub(crate) fn asked<'p>(&'p self, visit: &mut dyn FnMut(&'p Step)) {
+        match self {
+            Self::Exists { step, condition, .. } => {
+                visit(step);
+                condition.asked(visit);
+            }
+            Self::Not(inner) => inner.asked(visit),
+            Self::And(parts) | Self::Or(parts) => parts.iter().for_each(|part| part.asked(visit)),
+            Self::Always
+            | Self::Test(_)
+            | Self::Compare { .. }
+            | Self::IsNull(_)
+            | Self::InList { .. }
+            | Self::InClaim { .. } => {}
+        }
+    }
+
+    /// How many parts it has, the values of a list among them: what it costs to copy, to write and to ask.
+    pub(crate) fn size(&self) -> usize {
+        1 + match self {
+            Self::InList { list, .. } => list.len(),
+            Self::Exists { condition: inner, .. } | Self::Not(inner) => inner.size(),
+            Self::And(parts) | Self::Or(parts) => parts.iter().map(Self::size).sum(),
+            Self::Always | Self::Test(_) | Self::Compare { .. } | Self::IsNull(_) | Self::InClaim { .. } => 0,
+        }
+    }
+}
+
 /// A typed leaf.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Operand {
     /// `place` is the column's place in its table.
     Column {
@@ -190,7 +253,7 @@ pub(crate) enum Operand {
 }
 
 /// One step along a foreign key, in either direction.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub struct Step {
     /// The table that it leads to.

@@ -34,6 +34,8 @@ pub(crate) enum Kind {
     Hash {
         policy: String,
         domain: String,
+        /// Whether the policy names the domain, which other columns may then have as well.
+        labelled: bool,
         ty: Scalar,
     },
 }
@@ -123,7 +125,7 @@ impl Mask {
                      WHEN {column} IS NOT NULL THEN {fill}::text END"
                 )
             }
-            Kind::Hash { policy, domain, ty } => hash(&column, policy, domain, *ty),
+            Kind::Hash { policy, domain, ty, .. } => hash(&column, policy, domain, *ty),
         }
     }
 }

@@ -139,12 +139,16 @@ pub struct Column {
     /// Its type.
     #[serde(rename = "type")]
     pub ty: ColumnType,
-    /// Whether it may be NULL.
-    #[serde(default)]
+    /// Whether it may be NULL; in JSON it may when nothing is said, as in SQL.
+    #[serde(default = "yes")]
     pub nullable: bool,
     /// Whether the server computes it, so that no one may write it (`GENERATED ALWAYS AS`).
     #[serde(default)]
     pub generated: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Column {
@@ -188,6 +192,10 @@ impl ColumnType {
             "bytea" => return Self::Bytea,
             // varchar(n) compares as text does; char(n) ignores trailing blanks and so does not.
             other if other.starts_with("character varying(") => Scalar::Text,
+            // A precision rounds what is stored, not how it compares.
+            other if other.starts_with("timestamp(") && other.ends_with(") with time zone") => {
+                Scalar::Timestamptz
+            }
             other => return Self::Other(other.to_owned()),
         };
         Self::Scalar(scalar)
@@ -201,5 +209,31 @@ impl fmt::Display for ColumnType {
             Self::Bytea => f.write_str("bytea"),
             Self::Other(name) => f.write_str(name),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_are_known_by_the_names_that_the_server_prints() {
+        let scalar = |name: &str| match ColumnType::from_sql(name) {
+            ColumnType::Scalar(scalar) => scalar.name().to_owned(),
+            other => format!("not {other}"),
+        };
+        assert_eq!(scalar("timestamp with time zone"), "timestamptz");
+        assert_eq!(scalar("timestamp(3) with time zone"), "timestamptz");
+        assert_eq!(scalar("timestamp(3) without time zone"), "not timestamp(3) without time zone");
+        assert_eq!(scalar("character varying(3)"), "text");
+        assert_eq!(scalar("character(3)"), "not character(3)");
+    }
+
+    /// That a column may be NULL is what SQL takes it for, and what costs nobody a row too many.
+    #[test]
+    fn a_column_of_json_may_be_null_unless_it_says_otherwise() {
+        let column = |json: &str| serde_json::from_str::<Column>(json).unwrap();
+        assert!(column(r#"{ "name": "a", "type": "bytea" }"#).nullable);
+        assert!(!column(r#"{ "name": "a", "type": "bytea", "nullable": false }"#).nullable);
     }
 }

@@ -40,10 +40,44 @@ impl Span {
     }
 }
 
-/// Line and column, both counted from 1, of a byte offset; columns count characters.
-pub(crate) fn line_column(source: &str, offset: usize) -> (usize, usize) {
-    let before = source.get(..offset).unwrap_or(source);
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-    (line, column)
+/// Counts lines and characters as it goes: diagnostics are in the order of their places, and a text may be one line of
+/// millions of bytes.
+#[derive(Debug, Default)]
+pub(crate) struct Cursor {
+    offset: usize,
+    /// How many line breaks come before, and how many characters since the last.
+    line: usize,
+    column: usize,
+}
+
+impl Cursor {
+    /// Line and column, both counted from 1, of a byte offset; columns count characters.
+    pub(crate) fn line_column(&mut self, source: &str, offset: usize) -> (usize, usize) {
+        if offset < self.offset {
+            *self = Self::default();
+        }
+        let passed = source.get(self.offset..offset).or_else(|| source.get(self.offset..)).unwrap_or("");
+        self.line += passed.matches('\n').count();
+        self.column = match passed.rsplit_once('\n') {
+            Some((_, last)) => last.chars().count(),
+            None => self.column + passed.chars().count(),
+        };
+        self.offset += passed.len();
+        (self.line + 1, self.column + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_counted_in_lines_and_characters() {
+        let (text, mut cursor) = ("aä\n\nbß c\n", Cursor::default());
+        for (offset, place) in
+            [(0, (1, 1)), (3, (1, 3)), (4, (2, 1)), (5, (3, 1)), (9, (3, 4)), (3, (1, 3)), (99, (4, 1))]
+        {
+            assert_eq!(cursor.line_column(text, offset), place, "{offset}");
+        }
+    }
 }

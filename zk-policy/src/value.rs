@@ -30,7 +30,7 @@ pub enum Value<'a> {
 }
 
 /// A value of a literal or a claim, owned; never NULL.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Datum {
     Uuid([u8; 16]),
     Text(Box<str>),

@@ -228,6 +228,13 @@ fn deciding_does_not_allocate() {
     });
     assert!(admitted > 5, "{admitted}");
     assert_eq!(counted.count_total, 0);
+    let auditor = session(&policy, "auditor");
+    let counted = allocation_counter::measure(|| {
+        assert!(customers.mask(&auditor, "region").is_some());
+        assert!(customers.column(&auditor, Command::Select, "region").is_admitted());
+        assert!(!customers.column(&auditor, Command::Delete, "region").is_admitted());
+    });
+    assert_eq!(counted.count_total, 0, "columns and masks are looked up without allocating");
     let words = allocation_counter::measure(|| {
         let _words = customers.decide(&sessions[0], Command::Select, &rows[0]).to_string();
     });

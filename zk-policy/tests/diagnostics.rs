@@ -16,7 +16,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
-use zk_policy::{Code, Diagnostics, Document, Policy, check};
+use zk_policy::{Code, Column, ColumnType, Diagnostics, Document, ForeignKey, Policy, Scalar, Schema, check};
 
 fn mistakes() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mistakes");
@@ -68,10 +68,114 @@ fn a_mistake_is_drawn_over_the_source() {
 }
 
 /// What no file in `mistakes` can show: limits, and JSON.
-fn elsewhere() -> [(Code, Diagnostics); 2] {
+fn elsewhere() -> [(Code, Diagnostics); 3] {
     let deep = format!("policy p table t {{ allow r select where {} a", "(".repeat(100));
     let json = Document::from_json(b"[]").unwrap_err();
-    [(Code::Limit, Document::parse(&deep).unwrap_err()), (Code::Json, json)]
+    let many = compare_many(3).unwrap().warnings().clone();
+    [(Code::Limit, Document::parse(&deep).unwrap_err()), (Code::Json, json), (Code::NotCompared, many)]
+}
+
+/// Tables `t0`, `t1` and so on, each with a foreign key to the next and one from `back` to the one before.
+fn ring(tables: usize) -> Schema {
+    let number = |name: &str| Column::new(name, ColumnType::Scalar(Scalar::Int8));
+    (0..tables).fold(Schema::default(), |schema, at| {
+        let key = |column: &str, to: usize| ForeignKey {
+            columns: vec![column.to_owned()],
+            schema: "public".to_owned(),
+            table: format!("t{}", to % tables),
+            referenced: vec!["id".to_owned()],
+        };
+        let name = format!("t{at}");
+        schema
+            .table("public", &name, ["id", "next", "back", "n"].map(number))
+            .foreign_key("public", &name, key("next", at + 1))
+            .foreign_key("public", &name, key("back", at + tables - 1))
+    })
+}
+
+fn in_ring(tables: usize, text: &str) -> Result<Policy, Diagnostics> {
+    check(&Document::parse(text)?, &ring(tables))
+}
+
+/// Tables with many rules each, all for one role.
+fn compare_many(tables: usize) -> Result<Policy, Diagnostics> {
+    let mut text = "policy p role r ".to_owned();
+    for table in 0..tables {
+        let rule = |n| format!("allow r select, insert, update, delete where n = {n} and id > {n} ");
+        text.push_str(&format!("table t{table} {{ shared {} }} ", (0..500).map(rule).collect::<String>()));
+    }
+    in_ring(tables, &text)
+}
+
+fn codes(found: &Result<Policy, Diagnostics>) -> BTreeSet<Code> {
+    found.as_ref().err().into_iter().flat_map(Diagnostics::iter).map(|d| d.code).collect()
+}
+
+/// Rules that are not compared say so once, and from where on.
+#[test]
+fn rules_that_are_too_many_to_compare_are_said() {
+    let policy = compare_many(3).unwrap();
+    let told: Vec<&str> = policy.warnings().iter().map(|warning| warning.message.as_str()).collect();
+    assert_eq!(told, ["from `public.t1` on, rules are too many to be compared with each other"]);
+}
+
+/// A circle is one of rules that some role has together, those that it includes among them.
+#[test]
+fn circles_are_those_of_one_role() {
+    let policy = |roles: &str, one: &str, other: &str| {
+        in_ring(
+            2,
+            &format!(
+                "policy p {roles}
+             table t0 {{ shared  allow r select  allow s select  {one} }}
+             table t1 {{ shared  allow r select  allow s select  {other} }}"
+            ),
+        )
+    };
+    let asks_t1 = |who: &str| format!("deny {who} where exists t1 via next");
+    let asks_t0 = |who: &str| format!("deny {who} where exists t0 via next");
+    let two = "role r role s";
+    let circle = BTreeSet::from([Code::ExistsCycle]);
+    assert_eq!(codes(&policy(two, &asks_t1("r select"), &asks_t0("r select"))), circle);
+    assert_eq!(codes(&policy(two, &asks_t1("r select"), &asks_t0("s select"))), BTreeSet::new());
+    let both = "role r role s role both includes r, s";
+    assert_eq!(codes(&policy(both, &asks_t1("r select"), &asks_t0("s select"))), circle);
+    // Writing asks the other table, and reading that asks this one again; two that only write do not meet.
+    let insert = "allow r insert where exists t1 via next";
+    assert_eq!(codes(&policy(two, insert, &asks_t0("r select"))), circle);
+    assert_eq!(codes(&policy(two, insert, &asks_t0("s select"))), BTreeSet::new());
+    assert_eq!(codes(&policy(two, insert, "allow r insert where exists t0 via next")), BTreeSet::new());
+    // Beside an `allow` for all rows, another one asks nothing.
+    assert_eq!(
+        codes(&policy(two, &asks_t1("r select"), "allow r select where exists t0 via next")),
+        BTreeSet::new()
+    );
+}
+
+/// What inclusion, or rules that ask tables whose rules ask others, make of a short text is bounded.
+#[test]
+fn short_texts_that_come_to_much_are_refused() {
+    let limit = BTreeSet::from([Code::Limit]);
+    let chain =
+        |roles: usize| (1..roles).map(|n| format!("role r{n} includes r{} ", n - 1)).collect::<String>();
+    let rules: String = (0..1000).map(|n| format!("allow r0 select, update where n = {n} ")).collect();
+    let of = |roles| format!("policy p role r0 {}table t0 {{ shared {rules} }}", chain(roles));
+    assert_eq!(codes(&in_ring(1, &of(200))), BTreeSet::new());
+    assert_eq!(codes(&in_ring(1, &of(300))), limit, "conditions of all roles");
+
+    let asking = |tables: usize, rule: &dyn Fn(usize) -> String| {
+        let block = |n| {
+            let condition = if n + 1 == tables { String::new() } else { format!(" where {}", rule(n + 1)) };
+            format!("table t{n} {{ shared allow r select{condition} }} ")
+        };
+        in_ring(tables, &format!("policy p role r {}", (0..tables).map(block).collect::<String>()))
+    };
+    let once = |to: usize| format!("exists t{to} via next");
+    let twice = |to: usize| format!("(exists t{to} via next) or not (exists t{to} via next)");
+    assert_eq!(codes(&asking(100, &once)), BTreeSet::new());
+    assert_eq!(codes(&asking(200, &once)), limit, "deep");
+    assert_eq!(codes(&asking(12, &twice)), BTreeSet::new());
+    assert_eq!(codes(&asking(40, &twice)), limit, "doubled by each table");
 }
 
 #[test]
@@ -86,6 +190,72 @@ fn diagnostics_have_a_case_for_every_code() {
     }
     let missing: Vec<&Code> = Code::ALL.iter().filter(|code| !shown.contains(code)).collect();
     assert!(missing.is_empty(), "no case shows {missing:?}");
+}
+
+/// What is wrong says what to do. Not for E102, whose message says what could stand there.
+#[test]
+fn diagnostics_have_help() {
+    let of_files = mistakes().into_iter().map(|file| diagnostics_of(&fs::read_to_string(file).unwrap()));
+    let elsewhere = elsewhere().into_iter().map(|(_, found)| found);
+    let limits =
+        ["policy p ~ claim k: int8 table t { shared allow r select where 1 = 99999999999999999999 }"];
+    let limits = limits.into_iter().map(|text| Document::parse(text).unwrap_err());
+    for found in of_files.chain(elsewhere).chain(limits) {
+        for d in found.iter().filter(|d| d.code != Code::Syntax) {
+            assert!(!d.help.is_empty(), "{}: {}", d.code, d.message);
+        }
+    }
+}
+
+/// However long a line is and however many mistakes it has, what is drawn is near each, under its true place.
+#[cfg(feature = "render")]
+#[test]
+fn what_is_far_from_a_mistake_is_not_drawn() {
+    let text =
+        format!("policy p role r table customers {{ shared\n {} }}", "allow rß select ".repeat(50_000));
+    let drawn = compile(&text).unwrap_err().render("p", &text, zk_policy::Colour::Never);
+    let far = format!(" --> p:2:{}\n", 9 + 16 * 199);
+    let last = drawn.find(&far).unwrap_or_else(|| panic!("{drawn}"));
+    assert!(drawn.contains(" --> p:2:9\n") && drawn[last..].contains("2 |"), "{}", &drawn[last..]);
+    assert!(drawn.len() < 200 * 2000, "{}", drawn.len());
+}
+
+/// A key that has just the named columns is meant, and not a longer one that has them too.
+#[test]
+fn the_key_with_just_these_columns_is_meant() {
+    let number = |name: &str| Column::new(name, ColumnType::Scalar(Scalar::Int8)).not_null();
+    let key = |columns: &[&str], referenced: &[&str]| ForeignKey {
+        columns: columns.iter().map(|c| (*c).to_owned()).collect(),
+        schema: "public".to_owned(),
+        table: "a".to_owned(),
+        referenced: referenced.iter().map(|c| (*c).to_owned()).collect(),
+    };
+    let checked = |keys: &[ForeignKey], via: &str| {
+        let tables = Schema::default().table("public", "a", ["id", "tn"].map(number)).table(
+            "public",
+            "b",
+            ["id", "tn", "c"].map(number),
+        );
+        let schema = keys.iter().cloned().fold(tables, |schema, key| schema.foreign_key("public", "b", key));
+        let text = format!(
+            "policy p role r table a {{ shared allow r select }}
+             table b {{ shared allow r select where exists a via {via} }}"
+        );
+        let policy = check(&Document::parse(&text).unwrap(), &schema)?;
+        Ok::<_, Diagnostics>(
+            policy.access_matrix().rows().last().unwrap().cells[0].commands[0].condition.clone(),
+        )
+    };
+    let (short, long) = (key(&["c"], &["id"]), key(&["tn", "c"], &["tn", "id"]));
+    let both = [short.clone(), long.clone()];
+    let meant = |found: Result<Option<std::sync::Arc<str>>, Diagnostics>| found.unwrap().unwrap().to_string();
+    assert_eq!(meant(checked(&both, "c")), "exists public.a via c");
+    assert_eq!(meant(checked(&both, "(c, tn)")), "exists public.a via (tn, c)");
+    assert_eq!(meant(checked(&[long], "c")), "exists public.a via (tn, c)");
+    for (keys, via) in [(&[short.clone(), short][..], "c"), (&[key(&["c"], &["id", "tn"])], "c")] {
+        let mistakes = checked(keys, via).unwrap_err();
+        assert_eq!(mistakes.iter().map(|d| d.code).collect::<Vec<_>>(), [Code::NoForeignKey]);
+    }
 }
 
 #[test]
@@ -309,4 +479,14 @@ const WORDS: &[&str] = &[
     "claim a: uuid",
     "table t { shared",
     "allow a select where a = 1",
+    "table customers { tenant tenant_id = claim.tenant",
+    "table invoices { tenant tenant_id = claim.tenant allow a select }",
+    "claim tenant: uuid",
+    "allow a select",
+    "deny a update where region in ('north') or score > 3",
+    "allow a insert, update where exists customers via customer_id where legal_hold",
+    "columns a select all except ssn",
+    "mask email for a as hash('e')",
+    "critical ssn",
+    "}",
 ];

@@ -504,3 +504,28 @@ fn seed() -> [u8; 32] {
     seed.iter_mut().zip(text.bytes()).for_each(|(to, from)| *to = from);
     seed
 }
+
+/// PostgreSQL refuses to compare two columns of two collations: rules compare texts by their bytes.
+#[tokio::test]
+async fn texts_of_two_collations_are_compared_by_their_bytes() {
+    let tables = "CREATE TABLE t (id int8 PRIMARY KEY, a text COLLATE \"C\", b text COLLATE \"POSIX\", c varchar);
+         INSERT INTO t VALUES (1, 'x', 'x', 'x'), (2, 'x', 'y', 'x'), (3, 'y', 'x', 'x'), (4, NULL, 'x', 'x');";
+    let mut lab = Lab::create(tables).await;
+    let name = testkit::unique_name("f");
+    let conditions = ["a = b", "a <> b", "a < b", "a in ('y', b)", "'x' in (a, b)", "b in (a, c)"];
+    let expected: [&[i64]; 6] = [&[1], &[2, 3], &[2], &[1, 3], &[1, 2, 3, 4], &[1, 3, 4]];
+    for (condition, expected) in conditions.into_iter().zip(expected) {
+        let text = format!("policy {name}\nrole r table t {{ shared allow r select where {condition} }}");
+        let (_, policy) = lab.check(&text).await;
+        lab.apply(&policy).await;
+        let session = Session::new(&policy, "r").unwrap();
+        let filter = policy.guard("public", "t").unwrap().filter(&session, Command::Select);
+        let ids = |rows: Vec<tokio_postgres::Row>| rows.iter().map(|row| row.get(0)).collect::<Vec<i64>>();
+        let query = format!("SELECT id FROM t WHERE {} ORDER BY id", filter.sql);
+        assert_eq!(ids(lab.root.query(&query, &[]).await.unwrap()), expected, "filter {condition}");
+        lab.root.batch_execute(&format!("SET ROLE {name}_r")).await.unwrap();
+        let seen = lab.root.query("SELECT id FROM t ORDER BY id", &[]).await;
+        lab.root.batch_execute("RESET ROLE").await.unwrap();
+        assert_eq!(ids(seen.unwrap()), expected, "{condition}");
+    }
+}

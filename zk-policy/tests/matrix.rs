@@ -12,6 +12,8 @@ fn matrix(rules: &str) -> AccessMatrix {
         column("Tenant", Scalar::Uuid),
         column("state", Scalar::Text),
         column(BAD, Scalar::Bool),
+        column("where", Scalar::Bool),
+        column("A b", Scalar::Bool),
     ];
     let schema = Schema::default().table("public", "t", columns.clone()).table("public", BAD, columns);
     check(
@@ -47,8 +49,10 @@ fn conditions_are_in_the_words_of_the_policy() {
         "allow r select where id = 7 allow r select where state in ('a', 'b')",
         "id = 7 or state in ('a', 'b')",
     );
-    check("allow r select deny r select where state is null", "never where state is null");
-    check("allow r select where id > 1 deny r select where id > 5", "id > 1; never where id > 5");
+    check("allow r select deny r select where state is null", "state is not null");
+    check("allow r select deny r select where state = 'a' and id in (1)", "not (state = 'a' and id in (1))");
+    check("allow r select where \"where\" or \"A b\"", "\"where\" or \"A b\"");
+    check("allow r select where id > 1 deny r select where id > 5", "id > 1 and not id > 5");
 }
 
 #[test]
@@ -98,4 +102,25 @@ fn masks_and_personas_are_said() {
     );
     assert!(page.contains("Under every role but p, across tenants, only rows where"), "{page}");
     assert!(matrix.to_string().contains(" M"), "{matrix}");
+}
+
+/// A condition does not hide that the rows are those of all tenants, nor a hash that other columns share it.
+#[test]
+fn nothing_is_said_to_be_less_than_it_is() {
+    let matrix = matrix(
+        "persona p { select on t across tenants where id = 7  delete on t across tenants }
+         table t { tenant \"Tenant\" = claim.tenant allow r select allow s select
+                   mask state for r as hash('state') mask state for s as hash }",
+    );
+    assert!(matrix.to_string().contains("s!D!"), "{matrix}");
+    let json = serde_json::to_value(&matrix).unwrap();
+    let state = &json["rows"][2]["cells"];
+    let hashes: Vec<&serde_json::Value> = (0..2).map(|role| &state[role]["commands"][0]["mask"]).collect();
+    assert_eq!(hashes, ["hash('state')", "hash"]);
+    let persona = &state[2]["commands"][0];
+    assert_eq!((&persona["reach"], &persona["across"]), (&"some".into(), &true.into()));
+    assert_eq!(persona["condition"], "id = 7");
+    assert_eq!(state[0]["commands"][0]["across"], false);
+    let page = matrix.to_html();
+    assert!(page.contains("title=\"only rows: id = 7\">read (of all tenants) <sup>"), "{page}");
 }

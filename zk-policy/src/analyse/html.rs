@@ -1,8 +1,10 @@
 //! The access matrix as one page for people who do not program: no script, nothing loaded from anywhere.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
+use std::sync::Arc;
 
-use super::{AccessMatrix, MatrixRow, Permission, Reach};
+use super::{AccessMatrix, MatrixRow, Permission};
 use crate::document::Command;
 
 const STYLE: &str = "
@@ -98,7 +100,7 @@ fn write_cells(
         let mut separator = "";
         for permission in cell.commands.iter().filter(&wanted) {
             let mut word = word(permission.command).to_owned();
-            word.push_str(if permission.reach == Reach::Across { " (of all tenants)" } else { "" });
+            word.push_str(if permission.across { " (of all tenants)" } else { "" });
             match &permission.condition {
                 None => write!(page, "{separator}<span class=\"all\">{word}</span>")?,
                 Some(condition) => write!(
@@ -123,26 +125,29 @@ fn write_cells(
     Ok(())
 }
 
-/// The conditions below a table, each once.
+/// The conditions below a table, each once, and their numbers.
 #[derive(Default)]
-struct Notes(Vec<String>);
+struct Notes {
+    conditions: Vec<Arc<str>>,
+    numbers: BTreeMap<Arc<str>, usize>,
+}
 
 impl Notes {
     /// The number of a condition, counted from one.
-    fn number(&mut self, condition: &str) -> usize {
-        if let Some(at) = self.0.iter().position(|known| known == condition) {
-            return at + 1;
-        }
-        self.0.push(condition.to_owned());
-        self.0.len()
+    fn number(&mut self, condition: &Arc<str>) -> usize {
+        let next = self.conditions.len() + 1;
+        *self.numbers.entry(Arc::clone(condition)).or_insert_with(|| {
+            self.conditions.push(Arc::clone(condition));
+            next
+        })
     }
 
     fn write(&self, page: &mut String) -> fmt::Result {
-        if self.0.is_empty() {
+        if self.conditions.is_empty() {
             return Ok(());
         }
         page.push_str("<p>Conditions:</p><ol>\n");
-        self.0.iter().try_for_each(|c| writeln!(page, "<li><code>{}</code></li>", Escaped(c)))?;
+        self.conditions.iter().try_for_each(|c| writeln!(page, "<li><code>{}</code></li>", Escaped(c)))?;
         page.push_str("</ol>\n");
         Ok(())
     }

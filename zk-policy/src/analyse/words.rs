@@ -1,105 +1,100 @@
-//! Conditions in the words of the policy language.
+//! Conditions and masks of a checked policy in the words of the policy language: as what a document would say, which prints
+//! itself.
 
-use crate::document::Scalar;
+use std::sync::Arc;
+
+use crate::document::{Expr, Literal, MaskKind, Name, Op, Scalar, TableName, Term};
 use crate::ir::{Floor, Operand, Predicate, Right};
 use crate::mask::{Kind, Mask};
+use crate::source::Span;
 
 /// What every row of a tenant's table must fulfil.
 pub(super) fn floor(floor: &Floor) -> String {
-    format!("{} = claim.{}", name(&floor.column), name(&floor.claim))
+    let (left, right) = (Term::Column(name(&floor.column)), Term::Claim(name(&floor.claim)));
+    Expr::Compare { left, op: Op::Eq, right }.to_string()
 }
 
-/// Which rows a right admits: any `allow`, and never a `deny`.
+/// Which rows a right admits: those for which this is true. A `deny` that is NULL refuses, as `not` of it does.
 pub(super) fn condition(right: &Right) -> String {
+    let each = |rules: &[Arc<Predicate>]| rules.iter().map(|rule| expr(rule)).collect::<Vec<_>>();
     let mut parts = Vec::new();
-    if !right.allow.contains(&Predicate::Always) {
-        parts.push(chain(&right.allow, " or "));
+    if !right.allows_all() {
+        parts.push(joined(each(&right.allow), Expr::Or));
     }
-    if !right.deny.is_empty() {
-        parts.push(format!("never where {}", chain(&right.deny, " or ")));
-    }
-    parts.join("; ")
+    parts.extend(each(&right.deny).into_iter().map(|deny| Expr::Not(Box::new(deny))));
+    joined(parts, Expr::And).to_string()
 }
 
 /// What is seen in place of a value.
 pub(crate) fn mask(mask: &Mask) -> String {
-    match &mask.0 {
-        Kind::Hash { .. } => "hash".to_owned(),
-        Kind::Null => "null".to_owned(),
-        Kind::Constant { text, ty } => value(text, *ty),
+    let kind = match &mask.0 {
+        Kind::Hash { domain, labelled, .. } => MaskKind::Hash { label: labelled.then(|| domain.clone()) },
+        Kind::Null => MaskKind::Null,
+        Kind::Constant { text, ty } => MaskKind::Constant(value(text, *ty)),
         Kind::Partial { first, fill, last } => {
-            format!("partial({first}, {}, {last})", value(fill, Scalar::Text))
+            MaskKind::Partial { first: *first, fill: fill.clone(), last: *last }
         }
-    }
+    };
+    kind.to_string()
 }
 
 pub(crate) fn predicate(p: &Predicate) -> String {
+    expr(p).to_string()
+}
+
+fn expr(p: &Predicate) -> Expr {
     match p {
-        Predicate::Always => "true".to_owned(),
-        Predicate::Test(term) => operand(term),
+        Predicate::Always => Expr::Term(value("true", Scalar::Bool)),
+        Predicate::Test(operand) => Expr::Term(term(operand)),
         Predicate::Compare { left, op, right, .. } => {
-            format!("{} {} {}", operand(left), op.symbol(), operand(right))
+            Expr::Compare { left: term(left), op: *op, right: term(right) }
         }
-        Predicate::IsNull(term) => format!("{} is null", operand(term)),
-        Predicate::InList { operand: term, list } => {
-            let list: Vec<String> = list.iter().map(operand).collect();
-            format!("{} in ({})", operand(term), list.join(", "))
+        Predicate::IsNull(operand) => Expr::IsNull(term(operand)),
+        Predicate::InList { operand, list, .. } => {
+            Expr::InList { term: term(operand), list: list.iter().map(term).collect() }
         }
-        Predicate::InClaim { operand: term, claim, .. } => {
-            format!("{} in claim.{}", operand(term), name(claim))
+        Predicate::InClaim { operand, claim, .. } => {
+            Expr::InClaim { term: term(operand), claim: name(claim) }
         }
-        Predicate::Exists { step, condition } => {
-            let via: Vec<String> =
-                step.columns.iter().map(|(from, to)| format!("{} = {}", name(from), name(to))).collect();
-            let found = format!("exists {} via {}", step.table, via.join(", "));
-            match &**condition {
-                Predicate::Always => found,
-                condition => format!("{found} where {}", predicate(condition)),
-            }
-        }
-        Predicate::Not(inner) => match &**inner {
-            Predicate::IsNull(term) => format!("{} is not null", operand(term)),
-            inner => format!("not {}", nested(inner)),
+        Predicate::Exists { step, via, condition } => Expr::Exists {
+            table: TableName { schema: name(&step.table.schema), table: name(&step.table.table) },
+            via: via.iter().map(|column| name(column)).collect(),
+            condition: (**condition != Predicate::Always).then(|| Box::new(expr(condition))),
         },
-        Predicate::And(parts) => chain(parts, " and "),
-        Predicate::Or(parts) => chain(parts, " or "),
+        Predicate::Not(inner) => Expr::Not(Box::new(expr(inner))),
+        Predicate::And(parts) => Expr::And(parts.iter().map(expr).collect()),
+        Predicate::Or(parts) => Expr::Or(parts.iter().map(expr).collect()),
     }
 }
 
 /// Parts joined by a word; a single part stands alone.
-fn chain(parts: &[Predicate], word: &str) -> String {
-    match parts {
-        [one] => predicate(one),
-        parts => parts.iter().map(nested).collect::<Vec<_>>().join(word),
+fn joined(mut parts: Vec<Expr>, join: fn(Vec<Expr>) -> Expr) -> Expr {
+    match (parts.pop(), parts.is_empty()) {
+        (Some(one), true) => one,
+        (last, _) => {
+            parts.extend(last);
+            join(parts)
+        }
     }
 }
 
-/// Parenthesised where a reader could take it for something else.
-fn nested(p: &Predicate) -> String {
-    match p {
-        Predicate::And(parts) | Predicate::Or(parts) if parts.len() > 1 => format!("({})", predicate(p)),
-        Predicate::Exists { .. } => format!("({})", predicate(p)),
-        p => predicate(p),
-    }
-}
-
-fn operand(operand: &Operand) -> String {
+fn term(operand: &Operand) -> Term {
     match operand {
-        Operand::Column { name: column, .. } => name(column),
-        Operand::Claim { name: claim, .. } => format!("claim.{}", name(claim)),
+        Operand::Column { name: column, .. } => Term::Column(name(column)),
+        Operand::Claim { name: claim, .. } => Term::Claim(name(claim)),
         Operand::Value { text, ty, .. } => value(text, *ty),
     }
 }
 
-fn value(text: &str, ty: Scalar) -> String {
-    match ty {
-        Scalar::Int8 | Scalar::Bool => text.to_owned(),
-        _ => format!("'{}'", text.replace('\'', "''")),
+fn value(text: &str, ty: Scalar) -> Term {
+    let span = Span::NONE;
+    match (ty, text.parse::<i64>()) {
+        (Scalar::Int8, Ok(value)) => Term::Int(Literal { value, span }),
+        (Scalar::Bool, _) => Term::Bool(Literal { value: text == "true", span }),
+        _ => Term::Text(Literal { value: text.to_owned(), span }),
     }
 }
 
-fn name(text: &str) -> String {
-    let plain = text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    if plain { text.to_owned() } else { format!("\"{}\"", text.replace('"', "\"\"")) }
+fn name(text: &str) -> Name {
+    Name::new(text, Span::NONE)
 }

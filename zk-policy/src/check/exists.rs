@@ -2,24 +2,27 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Place, TableChecker, resolve, unknown_table};
+use super::roles::Roles;
+use super::table::{Place, TableChecker};
+use super::{resolve, unknown_table};
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
-use crate::document::{Command, Expr, Name, TableName};
+use crate::document::{Command, Effect, Expr, Name, TableName};
 use crate::ir::{Predicate, Step, TablePolicy};
-use crate::schema::{ForeignKey, QualifiedName};
+use crate::schema::{ForeignKey, QualifiedName, TableShape};
 use crate::source::Span;
 
 /// An `exists` in a rule.
 pub(super) struct Use {
-    /// Whose rule it stands in; None until the rule is known.
-    pub(super) role: Option<String>,
-    pub(super) commands: Vec<Command>,
+    /// Whose rule it stands in, by its place; None until the rule is read, and for a role that is not declared.
+    pub(super) role: Option<usize>,
+    pub(super) effect: Effect,
+    pub(super) commands: BTreeSet<Command>,
     /// The table whose rule it stands in, however deep: its policy is what PostgreSQL reads `to` for.
-    from: QualifiedName,
-    to: QualifiedName,
+    pub(super) from: QualifiedName,
+    pub(super) to: QualifiedName,
     /// The columns of `to` that it reads.
     columns: BTreeSet<String>,
-    span: Span,
+    pub(super) span: Span,
 }
 
 impl TableChecker<'_> {
@@ -36,36 +39,58 @@ impl TableChecker<'_> {
             return None;
         };
         let from = self.places.first().unwrap_or(self.place()).name.clone();
-        let described = self.document.tables.iter().find(|t| t.name == *table);
-        let step = self.step(&to, via)?;
-        let critical = described.map_or_else(Vec::new, |t| t.critical.iter().collect());
-        let used = step.columns.iter().map(|(_, inner)| inner.clone()).collect();
-        self.places.push(Place { name: to.clone(), shape, critical, used });
+        let (step, via) = self.step(&to, via)?;
+        let mut place = Place::new(to.clone(), shape, self.index.table(table));
+        place.used.extend(step.columns.iter().map(|(_, inner)| inner.clone()));
+        self.places.push(place);
         let condition = condition.map_or(Some(Predicate::Always), |condition| self.predicate(condition));
         let columns = self.places.pop().map(|place| place.used).unwrap_or_default();
-        self.uses.push(Use { role: None, commands: Vec::new(), from, to, columns, span });
-        Some(Predicate::Exists { step, condition: Box::new(condition?) })
+        let (effect, commands) = (Effect::Allow, BTreeSet::new());
+        self.uses.push(Use { role: None, effect, commands, from, to, columns, span });
+        Some(Predicate::Exists { step, via, condition: Box::new(condition?) })
     }
 
-    /// The one foreign key that `via` names: from this table to the other, else from the other to this one.
-    fn step(&mut self, to: &QualifiedName, via: &[Name]) -> Option<Step> {
+    /// The one foreign key that `via` names, with its referring columns: from this table to the other, else from the other
+    /// to this one. One column may stand for a key of several, where no key has it alone.
+    fn step(&mut self, to: &QualifiedName, via: &[Name]) -> Option<(Step, Vec<String>)> {
         let here = self.place();
-        let names = |key: &&ForeignKey| {
-            via.iter().all(|n| key.columns.iter().any(|c| c == n.as_str()))
-                && (via.len() == key.columns.len() || via.len() == 1)
+        let named: BTreeSet<&str> = via.iter().map(Name::as_str).collect();
+        if named.len() < via.len() {
+            let span = via.iter().map(Name::span).reduce(Span::to).unwrap_or(Span::NONE);
+            let diagnostic = Diagnostic::new(Code::NoForeignKey, span, "a column is named twice");
+            self.diagnostics.push(diagnostic.help("name each referring column once"));
+            return None;
+        }
+        let exact = |key: &&ForeignKey| {
+            key.columns.len() == via.len() && key.columns.iter().all(|column| named.contains(column.as_str()))
         };
-        let leads_to =
-            |key: &&ForeignKey, name: &QualifiedName| key.schema == name.schema && key.table == name.table;
-        let forward: Vec<&ForeignKey> =
-            here.shape.foreign_keys().filter(|key| leads_to(key, to) && names(key)).collect();
+        let part = |key: &&ForeignKey| {
+            via.len() == 1 && key.columns.iter().any(|column| named.contains(column.as_str()))
+        };
+        let fitting = |shape: &'_ TableShape, name: &QualifiedName| -> Vec<ForeignKey> {
+            let leads_to = |key: &&ForeignKey| key.schema == name.schema && key.table == name.table;
+            let keys: Vec<&ForeignKey> = shape.foreign_keys().filter(leads_to).collect();
+            let some: Vec<&ForeignKey> = keys.iter().copied().filter(|key| exact(key)).collect();
+            let some =
+                if some.is_empty() { keys.into_iter().filter(|key| part(key)).collect() } else { some };
+            some.into_iter().cloned().collect()
+        };
         let there = self.schema.find(&to.schema, &to.table)?;
-        let backward: Vec<&ForeignKey> =
-            there.foreign_keys().filter(|key| leads_to(key, &here.name) && names(key)).collect();
+        let (forward, backward) = (fitting(here.shape, to), fitting(there, &here.name));
+        if let Some(key) = forward.iter().chain(&backward).find(|k| k.columns.len() != k.referenced.len()) {
+            let span = via.first().map_or(Span::NONE, Name::span);
+            let (columns, referenced) = (key.columns.join(", "), key.referenced.join(", "));
+            let message = format!("the schema says that ({columns}) refer to ({referenced})");
+            let help =
+                "a foreign key refers to as many columns as it has: read the schema from the database again";
+            self.diagnostics.push(Diagnostic::new(Code::NoForeignKey, span, message).help(help));
+            return None;
+        }
         let pairs =
             |left: &[String], right: &[String]| left.iter().cloned().zip(right.iter().cloned()).collect();
-        let columns = match (forward.as_slice(), backward.as_slice()) {
-            ([key], _) => pairs(&key.columns, &key.referenced),
-            ([], [key]) => pairs(&key.referenced, &key.columns),
+        let (columns, via) = match (forward.as_slice(), backward.as_slice()) {
+            ([key], _) => (pairs(&key.columns, &key.referenced), key.columns.clone()),
+            ([], [key]) => (pairs(&key.referenced, &key.columns), key.columns.clone()),
             _ => {
                 let span = via.first().map_or(Span::NONE, Name::span);
                 let (from, count) = (&here.name, forward.len() + backward.len());
@@ -90,7 +115,7 @@ impl TableChecker<'_> {
                 return None;
             }
         };
-        Some(Step { table: to.clone(), columns })
+        Some((Step { table: to.clone(), columns }, via))
     }
 }
 
@@ -99,62 +124,43 @@ impl TableChecker<'_> {
 pub(super) fn check_uses(
     uses: &[Use],
     tables: &BTreeMap<QualifiedName, TablePolicy>,
-    closure: &BTreeMap<String, BTreeSet<String>>,
+    roles: &Roles<'_>,
     diagnostics: &mut Diagnostics,
 ) {
     for found in uses {
-        let (from, to) = (&found.from, &found.to);
+        if diagnostics.is_full() {
+            return;
+        }
+        let to = &found.to;
         let Some(other) = tables.get(to) else {
             let message = format!("`{to}` is not in the policy, so nothing says which of its rows count");
             let diagnostic = Diagnostic::new(Code::BlindExists, found.span, message);
             diagnostics.push(diagnostic.help(format!("describe it: `table {to} {{ … }}`")));
             continue;
         };
-        let own = found.role.as_deref().unwrap_or_default();
-        for (role, _) in closure.iter().filter(|(_, included)| included.contains(own)) {
-            let right = other.rights.get(&(role.clone(), Command::Select));
-            let missing = match right {
-                None => format!("role `{role}` may not select from `{to}`, so this finds nothing for it"),
-                Some(right) => match found.columns.difference(&right.columns).next() {
-                    Some(column) => {
-                        format!("role `{role}` may not select `{column}` of `{to}`, which this reads")
-                    }
-                    None => match found
-                        .columns
-                        .iter()
-                        .find(|c| other.masks.contains_key(&(role.clone(), (*c).clone())))
-                    {
-                        Some(column) => {
-                            format!("role `{role}` sees `{column}` of `{to}` masked, which this reads")
-                        }
-                        None => continue,
-                    },
-                },
-            };
-            let diagnostic = Diagnostic::new(Code::BlindExists, found.span, missing);
-            diagnostics.push(diagnostic.help(format!("allow {role} to select it in `table {to} {{ … }}`")));
-        }
-        if reaches(to, from, uses) {
-            let message =
-                format!("the rules of `{from}` ask `{to}`, whose rules for select ask `{from}` again");
-            let diagnostic = Diagnostic::new(Code::ExistsCycle, found.span, message);
-            diagnostics.push(diagnostic.help("copy the column that decides into one of the tables"));
+        let with = found.role.map(|role| roles.with(role)).unwrap_or_default();
+        for role in with.iter().map(|place| roles.name(place)) {
+            if let Some(missing) = found.missing(role, other) {
+                let diagnostic = Diagnostic::new(Code::BlindExists, found.span, missing);
+                diagnostics
+                    .push(diagnostic.help(format!("allow {role} to select it in `table {to} {{ … }}`")));
+            }
         }
     }
 }
 
-/// Whether reading `start` makes PostgreSQL read `goal`, through rules for select.
-fn reaches(start: &QualifiedName, goal: &QualifiedName, uses: &[Use]) -> bool {
-    let mut seen = BTreeSet::new();
-    let mut open = vec![start];
-    while let Some(table) = open.pop() {
-        if table == goal {
-            return true;
+impl Use {
+    /// What the role lacks on the other table, so that it would never find anything there.
+    fn missing(&self, role: &str, other: &TablePolicy) -> Option<String> {
+        let to = &self.to;
+        let Some(right) = other.right(role, Command::Select) else {
+            return Some(format!("role `{role}` may not select from `{to}`, so this finds nothing for it"));
+        };
+        if let Some(column) = self.columns.iter().find(|column| !right.columns.contains(*column)) {
+            return Some(format!("role `{role}` may not select `{column}` of `{to}`, which this reads"));
         }
-        if seen.insert(table) {
-            let reading = |found: &&Use| found.from == *table && found.commands.contains(&Command::Select);
-            open.extend(uses.iter().filter(reading).map(|found| &found.to));
-        }
+        let masks = other.masks.get(role)?;
+        let column = self.columns.iter().find(|column| masks.contains_key(*column))?;
+        Some(format!("role `{role}` sees `{column}` of `{to}` masked, which this reads"))
     }
-    false
 }

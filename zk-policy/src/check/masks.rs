@@ -1,8 +1,10 @@
 //! Masks: whether each says something, and what each role sees in the end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use super::{Own, TableChecker};
+use super::rights::Own;
+use super::roles::RoleSet;
+use super::table::TableChecker;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::document::{Command, Document, MaskKind, MaskRule, Scalar, Term};
 use crate::ir::TablePolicy;
@@ -17,19 +19,19 @@ pub(super) fn check_names(
     tables: &BTreeMap<QualifiedName, TablePolicy>,
     diagnostics: &mut Diagnostics,
 ) {
-    let mut named: BTreeMap<&str, Vec<(&QualifiedName, &TablePolicy)>> = BTreeMap::new();
+    // By the name that tables share and the role that reads them.
+    let mut readers: BTreeMap<(&str, &str), Vec<&QualifiedName>> = BTreeMap::new();
     for (name, table) in tables {
-        named.entry(&name.table).or_default().push((name, table));
+        for (role, _, _) in table.rights().filter(|(_, command, _)| *command == Command::Select) {
+            readers.entry((&name.table, role)).or_default().push(name);
+        }
     }
     for block in &document.tables {
         let name = &QualifiedName::new(block.name.schema.as_str(), block.name.table.as_str());
-        let twins = named.get(name.table.as_str()).map_or(&[][..], Vec::as_slice);
-        let masks = twins.iter().filter(|(twin, _)| *twin == name).flat_map(|(_, table)| table.masks.keys());
-        for role in masks.map(|(role, _)| role).collect::<BTreeSet<_>>() {
-            let read = |t: &TablePolicy| t.rights.contains_key(&(role.clone(), Command::Select));
-            let Some((other, _)) = twins.iter().find(|(twin, table)| *twin != name && read(table)) else {
-                continue;
-            };
+        let masks = tables.get(name).into_iter().flat_map(|table| table.masks.keys());
+        for role in masks {
+            let read = readers.get(&(name.table.as_str(), role.as_str()));
+            let Some(other) = read.into_iter().flatten().find(|other| **other != name) else { continue };
             let message =
                 format!("`{role}` would see `{name}` masked, under the name that `{other}` has as well");
             let diagnostic = Diagnostic::new(Code::ViewName, block.name.table.span(), message);
@@ -41,47 +43,50 @@ pub(super) fn check_names(
 impl<'a> TableChecker<'a> {
     /// What every role sees in place of a column, inclusion worked out: a column is masked for a role when every rule
     /// that lets the role read it comes from a role for which it is masked.
-    pub(super) fn masks(&mut self, own: &Own) -> BTreeMap<(String, String), Mask> {
-        let mut declared: BTreeMap<(&str, &str), (&MaskRule, Mask)> = BTreeMap::new();
+    pub(super) fn masks(&mut self, own: &Own) -> BTreeMap<String, BTreeMap<String, Mask>> {
+        let mut declared: BTreeMap<&str, BTreeMap<usize, (&MaskRule, Mask)>> = BTreeMap::new();
         for rule in &self.table.masks {
             let known = self.role(&rule.role);
-            let (Some(mask), true) = (self.mask(rule), known) else { continue };
-            let key = (rule.role.as_str(), rule.column.as_str());
-            if declared.insert(key, (rule, mask)).is_some() {
+            let (Some(mask), Some(role)) = (self.mask(rule), known) else { continue };
+            if declared.entry(rule.column.as_str()).or_default().insert(role, (rule, mask)).is_some() {
                 let message = format!("`{}` is masked for `{}` twice", rule.column, rule.role);
-                self.diagnostics.push(Diagnostic::new(Code::Conflict, rule.column.span(), message));
+                let diagnostic = Diagnostic::new(Code::Conflict, rule.column.span(), message);
+                self.diagnostics.push(diagnostic.help("keep one of the two masks"));
             }
         }
-        let mut masks = BTreeMap::new();
-        let mut used: BTreeSet<(&str, &str)> = BTreeSet::new();
-        let columns: BTreeSet<&str> = declared.keys().map(|(_, column)| *column).collect();
-        for (role, included) in self.roles {
-            for column in &columns {
-                let sources: Vec<&String> = included
-                    .iter()
-                    .filter(|r| self.columns_of(r, Command::Select, own).contains(*column))
-                    .collect();
-                let found: Vec<_> =
-                    sources.iter().filter_map(|r| declared.get_key_value(&(r.as_str(), *column))).collect();
-                if found.is_empty() || found.len() < sources.len() {
+        let mut masks: BTreeMap<String, BTreeMap<String, Mask>> = BTreeMap::new();
+        for (column, declared) in declared {
+            let (mut masked, mut concerned, mut used) =
+                (RoleSet::default(), RoleSet::default(), RoleSet::default());
+            for role in declared.keys() {
+                masked.insert(*role);
+                concerned = concerned.or(self.roles.with(*role));
+            }
+            let readers = own.readers(column);
+            for role in concerned.iter() {
+                let sources = self.roles.of(role).and(readers);
+                if sources.is_empty() || sources != sources.and(masked) {
                     continue;
                 }
-                used.extend(found.iter().map(|(key, _)| **key));
-                let (Some((_, (_, mask))), rest) = (found.first(), &found) else { continue };
-                if let Some((_, (rule, _))) = rest.iter().find(|(_, (_, other))| other != mask) {
-                    let message = format!("`{role}` would see `{column}` through two different masks");
+                used = used.or(sources);
+                let mut found = sources.iter().filter_map(|source| declared.get(&source));
+                let Some((_, mask)) = found.next() else { continue };
+                let name = self.roles.name(role);
+                if let Some((rule, _)) = found.find(|(_, other)| other != mask) {
+                    let message = format!("`{name}` would see `{column}` through two different masks");
                     let diagnostic = Diagnostic::new(Code::Conflict, rule.column.span(), message);
                     self.diagnostics
                         .push(diagnostic.help("use the same mask for the roles that it includes"));
                 }
-                masks.insert((role.clone(), (*column).to_owned()), mask.clone());
+                masks.entry(name.to_owned()).or_default().insert(column.to_owned(), mask.clone());
             }
-        }
-        for (key, (rule, _)) in declared.iter().filter(|(key, _)| !used.contains(*key)) {
-            let message = format!("`{}` does not see `{}` otherwise, or sees it unmasked", key.0, key.1);
-            let diagnostic = Diagnostic::new(Code::IdleMask, rule.column.span(), message);
-            let help = "the role needs its own `allow … select` with the column, and no role it includes may see it clear";
-            self.diagnostics.push(diagnostic.help(help));
+            for (_, (rule, _)) in declared.iter().filter(|(role, _)| !used.contains(**role)) {
+                let message =
+                    format!("`{}` does not see `{column}` otherwise, or sees it unmasked", rule.role);
+                let diagnostic = Diagnostic::new(Code::IdleMask, rule.column.span(), message);
+                let help = "the role needs its own `allow … select` with the column, and no role it includes may see it clear";
+                self.diagnostics.push(diagnostic.help(help));
+            }
         }
         masks
     }
@@ -109,7 +114,7 @@ impl<'a> TableChecker<'a> {
                 let own = || format!("{}.{}", sql::table(&self.place().name), sql::ident(&column.name));
                 let (policy, domain) =
                     (self.document.name.as_str().to_owned(), label.clone().unwrap_or_else(own));
-                Kind::Hash { policy, domain, ty: *ty }
+                Kind::Hash { policy, domain, labelled: label.is_some(), ty: *ty }
             }
             (MaskKind::Hash { .. }, _) => {
                 self.diagnostics

@@ -2,28 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::TableChecker;
-use crate::declared::Inclusion;
+use super::roles::{MAX_ROLES, Roles};
+use super::table::TableChecker;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics, MAX_NAME};
 use crate::document::{ClaimType, Document, Name, Scalar};
 use crate::ir::{database_role, view_role};
 use crate::schema::Column;
 
-/// The most roles of one policy. Every role may include every other, so the work grows with the square.
-const MAX_ROLES: usize = 500;
-
-/// Each declared role with itself and all roles that it includes, directly or not.
-pub(super) fn roles(
-    document: &Document,
-    diagnostics: &mut Diagnostics,
-) -> BTreeMap<String, BTreeSet<String>> {
+/// The declared roles, each with all that it includes; None for too many.
+pub(super) fn roles<'d>(document: &'d Document, diagnostics: &mut Diagnostics) -> Option<Roles<'d>> {
     // A persona is a role like the others, as far as names go.
     let names = || document.roles.iter().map(|r| &r.name).chain(document.personas.iter().map(|p| &p.name));
     let count = names().count();
     if count > MAX_ROLES {
         let message = format!("the policy has {count} roles; at most {MAX_ROLES} are planned for");
-        diagnostics.push(Diagnostic::new(Code::Limit, document.name.span(), message));
-        return BTreeMap::new();
+        let diagnostic = Diagnostic::new(Code::Limit, document.name.span(), message);
+        diagnostics.push(diagnostic.help("split it into policies that name fewer roles"));
+        return None;
     }
     let mut taken = BTreeSet::new();
     for name in names() {
@@ -44,17 +39,16 @@ pub(super) fn roles(
             diagnostics.push(unknown("role", included, own.iter().copied(), diagnostics));
         }
     }
-    let inclusion = Inclusion::new(document);
+    let roles = Roles::new(document);
     for role in &document.roles {
         let name = role.name.as_str();
-        if role.includes.iter().any(|included| inclusion.of(included.as_str()).contains(name)) {
+        if role.includes.iter().any(|included| roles.includes(included.as_str(), name)) {
             let message = format!("role `{name}` includes itself, directly or through others");
             let diagnostic = Diagnostic::new(Code::RoleCycle, role.name.span(), message);
             diagnostics.push(diagnostic.help("remove one `includes` of the circle"));
         }
     }
-    let included = |name: &Name| inclusion.of(name.as_str()).into_iter().map(str::to_owned).collect();
-    names().map(|name| (name.as_str().to_owned(), included(name))).collect()
+    Some(roles)
 }
 
 /// The roles behind masks: each role that sees one has such a role, also where the mask comes from a role that it includes.
@@ -101,7 +95,7 @@ pub(super) fn unknown<'a>(
     let diagnostic = Diagnostic::new(Code::UnknownName, name.span(), format!("there is no {kind} `{name}`"));
     match diagnostics.suggest(name.as_str(), candidates) {
         Some(help) => diagnostic.help(help),
-        None if kind == "column" => diagnostic,
+        None if kind == "column" => diagnostic.help("name a column that the table has"),
         None => diagnostic
             .help(format!("declare it: `{kind} {name}{}`", if kind == "claim" { ": text" } else { "" })),
     }

@@ -1,12 +1,14 @@
 //! What is allowed to say and hardly meant: rules without effect, rows that are changed unseen, rows that vanish.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use super::truth::{Truths, columns, implies, possible};
+use super::roles::{RoleSet, Roles};
+use super::truth::{Effort, Truths, columns, implies, possible};
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
-use crate::document::{Command, Document, Effect, Name, Table};
+use crate::document::{Command, Document, Effect, MaskRule, Table};
 use crate::ir::{Predicate, Right, TablePolicy};
-use crate::schema::{QualifiedName, Schema, TableShape};
+use crate::schema::{QualifiedName, Schema};
 use crate::source::Span;
 
 /// How many rules of one table are compared with each other.
@@ -15,30 +17,62 @@ const MAX_COMPARED: usize = 200;
 /// A rule as written, its condition typed.
 pub(super) struct Written {
     pub(super) effect: Effect,
-    pub(super) role: String,
-    pub(super) commands: Vec<Command>,
-    pub(super) predicate: Predicate,
+    /// Its role's place.
+    pub(super) role: usize,
+    pub(super) commands: BTreeSet<Command>,
+    pub(super) predicate: Arc<Predicate>,
     /// Whether a condition was written.
     pub(super) conditional: bool,
     pub(super) span: Span,
 }
 
+/// The warnings about a policy without mistakes.
+pub(super) fn warnings(
+    document: &Document,
+    schema: &Schema,
+    roles: &Roles<'_>,
+    written: &[(&Table, QualifiedName, Vec<Written>)],
+    tables: &BTreeMap<QualifiedName, TablePolicy>,
+) -> Diagnostics {
+    let (mut warnings, mut effort) = (Diagnostics::default(), Effort::default());
+    for (table, name, rules) in written {
+        let (Some(policy), Some(shape)) = (tables.get(name), schema.find(&name.schema, &name.table)) else {
+            continue;
+        };
+        let truths = rules.iter().map(|rule| possible(&rule.predicate, shape, schema, &mut effort)).collect();
+        let mut sense = Sense { document, roles, table, policy, rules, truths, effort: &mut effort };
+        let mut found = Diagnostics::default();
+        sense.warn(&mut found);
+        if effort.is_spent() {
+            let message = format!("from `{name}` on, rules are too many to be compared with each other");
+            let diagnostic = Diagnostic::new(Code::NotCompared, table.name.table.span(), message);
+            warnings.push(diagnostic.help("split the policy, or say the same in fewer rules"));
+            break;
+        }
+        found.into_iter().for_each(|warning| warnings.push(warning));
+        if warnings.is_full() {
+            break;
+        }
+    }
+    warnings
+}
+
 /// One table of a policy without mistakes.
-pub(super) struct Sense<'a> {
-    pub(super) document: &'a Document,
-    pub(super) schema: &'a Schema,
-    pub(super) roles: &'a BTreeMap<String, BTreeSet<String>>,
-    pub(super) table: &'a Table,
-    pub(super) policy: &'a TablePolicy,
-    pub(super) rules: &'a [Written],
+struct Sense<'a> {
+    document: &'a Document,
+    roles: &'a Roles<'a>,
+    table: &'a Table,
+    policy: &'a TablePolicy,
+    rules: &'a [Written],
+    /// What the condition of each rule can be.
+    truths: Vec<Truths>,
+    effort: &'a mut Effort,
 }
 
 impl Sense<'_> {
-    pub(super) fn warn(&self, diagnostics: &mut Diagnostics) {
-        let name = QualifiedName::new(self.table.name.schema.as_str(), self.table.name.table.as_str());
-        let Some(shape) = self.schema.find(&name.schema, &name.table) else { return };
-        for rule in self.rules {
-            self.effect(rule, shape, diagnostics);
+    fn warn(&mut self, diagnostics: &mut Diagnostics) {
+        for (at, rule) in self.rules.iter().enumerate() {
+            self.effect(at, rule, diagnostics);
         }
         for command in [Command::Update, Command::Delete] {
             self.blind(command, diagnostics);
@@ -48,8 +82,8 @@ impl Sense<'_> {
     }
 
     /// Conditions that are always or never true, and rules that other rules cover.
-    fn effect(&self, rule: &Written, shape: &TableShape, diagnostics: &mut Diagnostics) {
-        let truths = possible(&rule.predicate, shape, self.schema);
+    fn effect(&mut self, at: usize, rule: &Written, diagnostics: &mut Diagnostics) {
+        let Some(truths) = self.truths.get(at).copied() else { return };
         let allows = rule.effect == Effect::Allow;
         let mut push = |code, message: String, help: &str| {
             diagnostics.push(Diagnostic::new(code, rule.span, message).help(help));
@@ -84,120 +118,142 @@ impl Sense<'_> {
         }
         let without_effect = |command: &&Command| {
             if allows {
-                self.is_refused(rule, **command, shape)
+                self.is_refused(rule, **command)
             } else {
-                !self.is_ever_allowed(&rule.role, **command)
+                !self.is_ever_allowed(rule.role, **command)
             }
         };
         let list = |commands: Vec<&Command>| commands.iter().map(|c| c.name()).collect::<Vec<_>>().join(", ");
         let idle: Vec<&Command> = rule.commands.iter().filter(without_effect).collect();
         if !idle.is_empty() {
             let why = if allows { "a `deny` refuses it every row" } else { "it is never allowed to" };
-            let message = format!("for `{}` this says nothing about {}: {why}", rule.role, list(idle));
+            let message =
+                format!("for `{}` this says nothing about {}: {why}", self.roles.name(rule.role), list(idle));
             return push(Code::IdleRule, message, "remove one of the rules");
         }
-        let covered: Vec<&Command> = rule.commands.iter().filter(|c| self.is_covered(rule, **c)).collect();
+        let covered: Vec<&Command> =
+            rule.commands.iter().filter(|command| self.is_covered(at, rule, **command)).collect();
         if !covered.is_empty() {
             let message = format!("another rule says so already, for {}", list(covered));
             push(Code::IdleRule, message, "remove the rule, or those commands, or the broader rule");
         }
     }
 
-    /// The other rules that hold for a role, its own and those that it includes.
-    fn rules_of(
-        &self,
-        role: &str,
-        effect: Effect,
-        command: Command,
-    ) -> impl Iterator<Item = (usize, &Written)> {
-        let included = self.roles.get(role);
-        let holds = move |rule: &Written| {
-            rule.effect == effect
-                && rule.commands.contains(&command)
-                && included.is_some_and(|included| included.contains(&rule.role))
+    /// The other rules that hold for a role, its own and those that it includes, each with its place.
+    fn rules_of(&self, role: usize, effect: Effect, command: Command) -> Vec<(usize, &Written)> {
+        let included = self.roles.of(role);
+        let holds = |rule: &Written| {
+            rule.effect == effect && included.contains(rule.role) && rule.commands.contains(&command)
         };
-        self.rules.iter().enumerate().take(MAX_COMPARED).filter(move |(_, rule)| holds(rule))
+        self.rules.iter().enumerate().take(MAX_COMPARED).filter(|(_, rule)| holds(rule)).collect()
     }
 
-    fn is_refused(&self, rule: &Written, command: Command, shape: &TableShape) -> bool {
-        let refuses_all = |p| !possible(p, shape, self.schema).contains(Truths::FALSE);
-        self.rules_of(&rule.role, Effect::Deny, command).any(|(_, deny)| refuses_all(&deny.predicate))
+    fn is_refused(&self, rule: &Written, command: Command) -> bool {
+        let refuses_all =
+            |at: usize| self.truths.get(at).is_some_and(|truths| !truths.contains(Truths::FALSE));
+        self.rules_of(rule.role, Effect::Deny, command).into_iter().any(|(at, _)| refuses_all(at))
     }
 
-    fn is_ever_allowed(&self, role: &str, command: Command) -> bool {
-        let includers = self.roles.iter().filter(|(_, included)| included.contains(role));
-        includers.into_iter().any(|(name, _)| self.policy.rights.contains_key(&(name.clone(), command)))
+    fn is_ever_allowed(&self, role: usize, command: Command) -> bool {
+        self.roles.with(role).iter().any(|with| self.right(with, command).is_some())
     }
 
     /// Of rules that say the same, the last is too many.
-    fn is_covered(&self, rule: &Written, command: Command) -> bool {
-        let Some(at) = self.rules.iter().position(|other| std::ptr::eq(other, rule)) else { return false };
-        self.rules_of(&rule.role, rule.effect, command).any(|(other, covering)| {
-            let same = implies(&covering.predicate, &rule.predicate);
+    fn is_covered(&mut self, at: usize, rule: &Written, command: Command) -> bool {
+        let others: Vec<(usize, Arc<Predicate>, bool)> = self
+            .rules_of(rule.role, rule.effect, command)
+            .into_iter()
+            .map(|(other, covering)| (other, Arc::clone(&covering.predicate), covering.role == rule.role))
+            .collect();
+        others.into_iter().any(|(other, covering, same_role)| {
             other != at
-                && implies(&rule.predicate, &covering.predicate)
-                && !(same && covering.role == rule.role && at < other)
+                && implies(&rule.predicate, &covering, self.effort)
+                && !(same_role && at < other && implies(&covering, &rule.predicate, self.effort))
         })
     }
 
     /// PostgreSQL asks the policies for SELECT only when a statement reads: without WHERE and RETURNING it does not.
-    fn blind(&self, command: Command, diagnostics: &mut Diagnostics) {
-        let concerned = |role: &str| {
-            let write = self.right(role, command)?;
-            let unseen = self.right(role, Command::Select).is_none_or(|read| {
-                !write.allow.iter().all(|p| read.allow.iter().any(|q| implies(p, q)))
-                    || !denied_as_well(read, write)
-            });
-            unseen.then_some(())
-        };
+    fn blind(&mut self, command: Command, diagnostics: &mut Diagnostics) {
         let word = command.name();
-        for role in self.first(&concerned) {
+        for (role, ()) in self.first(|sense, role| sense.is_blind(role, command).then_some(())) {
+            let name = self.roles.name(role);
             let message = format!(
-                "role `{role}` may {word} rows that it may not select: {} without WHERE and RETURNING reaches them",
+                "role `{name}` may {word} rows that it may not select: {} without WHERE and RETURNING reaches them",
                 if command == Command::Update { "an UPDATE" } else { "a DELETE" }
             );
             let help = format!(
                 "let the rule for {word} ask for what the one for select asks, or let the role select these rows"
             );
-            diagnostics.push(Diagnostic::new(Code::BlindWrite, self.span(role, command), message).help(help));
+            let span = self.span(role, command);
+            diagnostics.push(Diagnostic::new(Code::BlindWrite, span, message).help(help));
         }
     }
 
+    fn is_blind(&mut self, role: usize, command: Command) -> bool {
+        let policy = self.policy;
+        let right = |command| policy.right(self.roles.name(role), command);
+        let (Some(write), read) = (right(command), right(Command::Select)) else { return false };
+        read.is_none_or(|read| {
+            // What keeps the role from reading has to keep it from writing as well.
+            !self.all_implied(&write.allow, &read.allow) || !self.all_implied(&read.deny, &write.deny)
+        })
+    }
+
+    /// Whether each condition implies one of `others`.
+    fn all_implied(&mut self, conditions: &[Arc<Predicate>], others: &[Arc<Predicate>]) -> bool {
+        let shared: BTreeSet<_> = others.iter().map(Arc::as_ptr).collect();
+        conditions
+            .iter()
+            .all(|p| shared.contains(&Arc::as_ptr(p)) || others.iter().any(|q| implies(p, q, self.effort)))
+    }
+
     /// The row that an UPDATE leaves must be visible to its author, or the statement fails.
-    fn vanishing(&self, diagnostics: &mut Diagnostics) {
-        let concerned = |role: &str| {
-            let (write, read) = (self.right(role, Command::Update)?, self.right(role, Command::Select)?);
-            let mut asked = Vec::new();
-            if !write.allow.iter().all(|p| read.allow.iter().any(|q| implies(p, q))) {
-                read.allow.iter().for_each(|q| columns(q, &mut asked));
-            }
-            let open = |deny: &&Predicate| !write.deny.iter().any(|other| implies(deny, other));
-            read.deny.iter().filter(open).for_each(|deny| columns(deny, &mut asked));
-            asked.into_iter().find(|column| write.columns.contains(*column))
-        };
-        for role in self.first(&concerned) {
-            let Some(column) = concerned(role) else { continue };
+    fn vanishing(&mut self, diagnostics: &mut Diagnostics) {
+        for (role, column) in self.first(Self::vanishes) {
+            let name = self.roles.name(role);
             let message =
-                format!("an update of `{column}` can make the row invisible to `{role}`, and then it fails");
+                format!("an update of `{column}` can make the row invisible to `{name}`, and then it fails");
             let help = format!(
                 "let the role select such rows too, or take `{column}` out of the columns that it may update"
             );
-            diagnostics.push(
-                Diagnostic::new(Code::VanishingRow, self.span(role, Command::Update), message).help(help),
-            );
+            let span = self.span(role, Command::Update);
+            diagnostics.push(Diagnostic::new(Code::VanishingRow, span, message).help(help));
         }
+    }
+
+    /// A column whose update can make the row invisible.
+    fn vanishes(&mut self, role: usize) -> Option<String> {
+        let policy = self.policy;
+        let right = |command| policy.right(self.roles.name(role), command);
+        let (write, read) = (right(Command::Update)?, right(Command::Select)?);
+        let mut asked = Vec::new();
+        if !self.all_implied(&write.allow, &read.allow) {
+            read.allow.iter().for_each(|q| columns(q, &mut asked));
+        }
+        for deny in &read.deny {
+            if !self.all_implied(std::slice::from_ref(deny), &write.deny) {
+                columns(deny, &mut asked);
+            }
+        }
+        asked.into_iter().find(|column| write.columns.contains(*column)).map(str::to_owned)
     }
 
     /// Who writes values and sees their hashes can find out what stands behind other hashes.
     fn guessing(&self, diagnostics: &mut Diagnostics) {
-        let hashed = self.policy.masks.iter().filter(|(_, mask)| mask.is_keyed());
-        for ((role, column), _) in hashed {
-            let writes =
-                |c: &&Command| self.right(role, **c).is_some_and(|right| right.columns.contains(column));
+        let mut declared: BTreeMap<&str, Vec<&MaskRule>> = BTreeMap::new();
+        for mask in &self.table.masks {
+            declared.entry(mask.column.as_str()).or_default().push(mask);
+        }
+        let hashed =
+            self.policy.masks.iter().flat_map(|(role, masks)| masks.iter().map(move |(c, m)| (role, c, m)));
+        for (role, column, _) in hashed.filter(|(_, _, mask)| mask.is_keyed()) {
+            let writes = |c: &&Command| {
+                self.policy.right(role, **c).is_some_and(|right| right.columns.contains(column))
+            };
             let Some(command) = [Command::Insert, Command::Update].iter().find(writes) else { continue };
-            let of =
-                |name: &Name| self.roles.get(role).is_some_and(|included| included.contains(name.as_str()));
-            let mask = self.table.masks.iter().find(|mask| mask.column.as_str() == column && of(&mask.role));
+            let declared = declared.get(column.as_str());
+            let mask =
+                declared.into_iter().flatten().find(|mask| self.roles.includes(role, mask.role.as_str()));
             let message = format!(
                 "role `{role}` may {} `{column}`, and so see which hash a value of its own choice has",
                 command.name()
@@ -208,31 +264,36 @@ impl Sense<'_> {
         }
     }
 
-    fn right(&self, role: &str, command: Command) -> Option<&Right> {
-        self.policy.rights.get(&(role.to_owned(), command))
+    fn right(&self, role: usize, command: Command) -> Option<&Right> {
+        self.policy.right(self.roles.name(role), command)
     }
 
     /// The roles that are concerned and include no other that is: what is put right there is put right for them.
-    fn first<'s, T>(&'s self, concerned: &impl Fn(&str) -> Option<T>) -> Vec<&'s str> {
-        let all: Vec<&str> =
-            self.roles.keys().map(String::as_str).filter(|role| concerned(role).is_some()).collect();
-        let included =
-            |role: &str, other: &str| self.roles.get(role).is_some_and(|included| included.contains(other));
-        let is_first = |role: &&str| !all.iter().any(|other| other != role && included(role, other));
-        all.iter().filter(|role| is_first(role)).copied().collect()
+    fn first<T>(&mut self, mut concerned: impl FnMut(&mut Self, usize) -> Option<T>) -> Vec<(usize, T)> {
+        let places = self.policy.rights.keys().filter_map(|name| self.roles.place(name));
+        let mut places: Vec<usize> = places.collect();
+        // Whoever includes others comes after them; of a circle there is none in a policy without mistakes.
+        places.sort_by_key(|place| (self.roles.of(*place).len(), *place));
+        let (mut seen, mut first) = (RoleSet::default(), Vec::new());
+        for place in places {
+            if !self.roles.of(place).and(seen).is_empty() {
+                continue;
+            }
+            if let Some(found) = concerned(self, place) {
+                seen.insert(place);
+                first.push((place, found));
+            }
+        }
+        first
     }
 
     /// Where the role is allowed the command, else where it is declared.
-    fn span(&self, role: &str, command: Command) -> Span {
+    fn span(&self, role: usize, command: Command) -> Span {
         let own = |rule: &&Written| {
             rule.role == role && rule.effect == Effect::Allow && rule.commands.contains(&command)
         };
-        let declared = || self.document.roles.iter().find(|r| r.name.as_str() == role).map(|r| r.name.span());
+        let name = self.roles.name(role);
+        let declared = || self.document.roles.iter().find(|r| r.name.as_str() == name).map(|r| r.name.span());
         self.rules.iter().find(own).map(|rule| rule.span).or_else(declared).unwrap_or(Span::NONE)
     }
-}
-
-/// Whether all that keeps a role from reading keeps it from writing.
-fn denied_as_well(read: &Right, write: &Right) -> bool {
-    read.deny.iter().all(|deny| write.deny.iter().any(|other| implies(deny, other)))
 }

@@ -1,6 +1,6 @@
 //! Types of conditions: the two sides of every comparison agree, and literals are read as the other side's type.
 
-use super::TableChecker;
+use super::table::TableChecker;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::document::{ClaimType, Expr, Op, Scalar, Term};
 use crate::ir::{Operand, Predicate};
@@ -23,7 +23,8 @@ impl TableChecker<'_> {
                 let ty = self.natural(term).or_else(|| list.iter().find_map(|item| self.natural(item)));
                 let operand = self.typed(term, ty);
                 let list: Vec<_> = list.iter().map(|item| self.typed(item, ty)).collect();
-                Some(Predicate::InList { operand: operand?, list: list.into_iter().collect::<Option<_>>()? })
+                let (ty, list) = (ty.unwrap_or(Scalar::Text), list.into_iter().collect::<Option<_>>()?);
+                Some(Predicate::InList { ty, operand: operand?, list })
             }
             Expr::InClaim { term, claim } => match self.claim(claim)? {
                 ClaimType::Many { array } => {
@@ -86,7 +87,7 @@ impl TableChecker<'_> {
         let (operand, ty) = match term {
             Term::Column(name) => {
                 let (column, place) = self.column(name)?;
-                if self.place().critical.contains(&name) {
+                if self.place().critical.contains(name.as_str()) {
                     let message = format!("`{name}` is critical: a rule would compare its sealed bytes");
                     let diagnostic = Diagnostic::new(Code::SealedInRule, name.span(), message);
                     self.diagnostics.push(diagnostic.help("decide by a column that is not sealed"));
@@ -124,7 +125,8 @@ impl TableChecker<'_> {
             Some(wanted) if wanted != ty => {
                 let message = format!("expected `{}`, found `{}`", wanted.name(), ty.name());
                 let diagnostic = Diagnostic::new(Code::TypeMismatch, term.span(), message);
-                self.diagnostics.push(diagnostic.label(format!("this is `{}`", ty.name())));
+                let help = format!("compare it with something of type `{}`", ty.name());
+                self.diagnostics.push(diagnostic.label(format!("this is `{}`", ty.name())).help(help));
                 None
             }
             _ => Some(operand),
@@ -145,7 +147,8 @@ impl TableChecker<'_> {
             }
             Term::Text(_) | Term::Int(_) | Term::Bool(_) => {
                 let message = "a literal is never NULL".to_owned();
-                self.diagnostics.push(Diagnostic::new(Code::TypeMismatch, term.span(), message));
+                let diagnostic = Diagnostic::new(Code::TypeMismatch, term.span(), message);
+                self.diagnostics.push(diagnostic.help("test a column or a claim"));
                 None
             }
         }

@@ -46,7 +46,12 @@ pub(super) fn lex(source: &str, diagnostics: &mut Diagnostics) -> (Vec<(Token, S
             at += length;
             if text.as_ref().is_some_and(|text| text.contains('\0')) {
                 let message = "PostgreSQL cannot store a NUL character";
-                diagnostics.push(Diagnostic::new(Code::Lexical, Span::new(start, at), message));
+                let diagnostic = Diagnostic::new(Code::Lexical, Span::new(start, at), message);
+                diagnostics.push(diagnostic.help("remove it"));
+            }
+            if first == '"' && text.as_ref().is_some_and(String::is_empty) {
+                let diagnostic = Diagnostic::new(Code::Lexical, Span::new(start, at), "this name is empty");
+                diagnostics.push(diagnostic.help("write a name between the quotes"));
             }
             match text {
                 None => {
@@ -72,11 +77,10 @@ pub(super) fn lex(source: &str, diagnostics: &mut Diagnostics) -> (Vec<(Token, S
             let digits = rest.get(..length).unwrap_or("");
             let value = digits.parse().ok();
             if value.is_none() {
-                diagnostics.push(Diagnostic::new(
-                    Code::Lexical,
-                    Span::new(start, at),
-                    format!("`{digits}` does not fit in 64 bits"),
-                ));
+                let message = format!("`{digits}` does not fit in 64 bits");
+                let diagnostic = Diagnostic::new(Code::Lexical, Span::new(start, at), message);
+                diagnostics
+                    .push(diagnostic.help("write a number from -9223372036854775808 to 9223372036854775807"));
             }
             Some(Token::Int(value.unwrap_or_default()))
         } else if let Some(mark) = MARKS.iter().find(|mark| rest.starts_with(**mark)) {
@@ -84,11 +88,10 @@ pub(super) fn lex(source: &str, diagnostics: &mut Diagnostics) -> (Vec<(Token, S
             Some(Token::Mark(if *mark == "!=" { "<>" } else { mark }))
         } else {
             at += first.len_utf8();
-            diagnostics.push(Diagnostic::new(
-                Code::Lexical,
-                Span::new(start, at),
-                format!("`{}` has no meaning here", first.escape_default()),
-            ));
+            let message = format!("`{}` has no meaning here", first.escape_default());
+            let diagnostic = Diagnostic::new(Code::Lexical, Span::new(start, at), message);
+            diagnostics
+                .push(diagnostic.help("remove it; a name with other characters stands in double quotes"));
             None
         };
         tokens.extend(token.map(|token| (token, Span::new(start, at))));

@@ -8,10 +8,11 @@ use super::{
     Claim, ClaimType, ColumnRule, ColumnSet, Command, Document, Effect, MAX_SOURCE, MaskKind, MaskRule, Name,
     Persona, PersonaRight, RESERVED, Role, Rule, Scalar, Table, TableName, Tenancy, Term,
 };
-use crate::diagnostic::{Code, Diagnostic, Diagnostics};
+use crate::diagnostic::{Code, Diagnostic, Diagnostics, MAX_NAME};
 use crate::source::Span;
 
 const ITEMS: [&str; 5] = ["role", "claim", "claims", "table", "persona"];
+const COMMANDS: [&str; 4] = ["select", "insert", "update", "delete"];
 const STATEMENTS: [&str; 7] = ["tenant", "shared", "critical", "allow", "deny", "columns", "mask"];
 
 /// A text that was read: what it says, and where.
@@ -25,7 +26,8 @@ pub(super) struct Text {
 pub(super) fn parse(source: &str) -> Result<Text, Diagnostics> {
     if source.len() > MAX_SOURCE {
         let message = format!("the text is longer than {MAX_SOURCE} bytes");
-        return Err(Diagnostics::one(Diagnostic::new(Code::Limit, Span::NONE, message)));
+        let diagnostic = Diagnostic::new(Code::Limit, Span::NONE, message);
+        return Err(Diagnostics::one(diagnostic.help("split it into several policies")));
     }
     let mut diagnostics = Diagnostics::default();
     let (tokens, comments) = lex(source, &mut diagnostics);
@@ -152,7 +154,7 @@ impl Parser {
                 self.at += usize::from(self.at == at);
                 self.skip_to(&STATEMENTS);
                 // A new item can only start after this table's `}`; without one, the table ends here.
-                if matches!(self.peek(), Token::Word(word) if ITEMS.contains(&word.as_str())) {
+                if self.is_item() {
                     break;
                 }
             }
@@ -167,18 +169,33 @@ impl Parser {
         self.placed(place(Line::Open), start);
         let mut rights = Vec::new();
         while !self.eat("}") {
-            let start = self.span();
-            let commands = self.commands(&Command::ALL)?;
-            self.keyword("on")?;
-            let table = self.table_name()?;
-            self.keyword("across")?;
-            self.keyword("tenants")?;
-            let condition = if self.eat_word("where") { Some(self.expr()?) } else { None };
-            self.placed(place(Line::Right(rights.len())), start);
-            rights.push(PersonaRight { commands, table, condition });
+            if *self.peek() == Token::End {
+                return self.unexpected("`}`", &[]);
+            }
+            let (at, start) = (self.at, self.span());
+            if let Ok(right) = self.persona_right() {
+                self.placed(place(Line::Right(rights.len())), start);
+                rights.push(right);
+            } else {
+                self.at += usize::from(self.at == at);
+                self.skip_to(&COMMANDS);
+                if self.is_item() {
+                    break;
+                }
+            }
         }
         self.placed(place(Line::Close), self.previous_span());
         Ok(Persona { name, rights })
+    }
+
+    fn persona_right(&mut self) -> Parsed<PersonaRight> {
+        let commands = self.commands(&Command::ALL)?;
+        self.keyword("on")?;
+        let table = self.table_name()?;
+        self.keyword("across")?;
+        self.keyword("tenants")?;
+        let condition = if self.eat_word("where") { Some(self.expr()?) } else { None };
+        Ok(PersonaRight { commands, table, condition })
     }
 
     fn table_name(&mut self) -> Parsed<TableName> {
@@ -253,7 +270,13 @@ impl Parser {
             let Some(command) = found else {
                 return self.unexpected(&format!("a command: {}", names.join(", ")), &names);
             };
-            commands.push(*command);
+            if commands.contains(command) {
+                let message = format!("`{}` is named twice", command.name());
+                let diagnostic = Diagnostic::new(Code::Conflict, self.span(), message);
+                self.diagnostics.push(diagnostic.help("name it once"));
+            } else {
+                commands.push(*command);
+            }
             self.at += 1;
             if !self.eat(",") {
                 return Ok(commands);
@@ -344,6 +367,11 @@ impl Parser {
                 Err(Reported)
             }
             Token::Word(text) | Token::Quoted(text) => {
+                if text.len() > MAX_NAME {
+                    let message = format!("this name has {} bytes; PostgreSQL keeps {MAX_NAME}", text.len());
+                    let diagnostic = Diagnostic::new(Code::NameTooLong, self.span(), message);
+                    self.diagnostics.push(diagnostic.help("shorten the name"));
+                }
                 let name = Name::new(text, self.span());
                 self.at += 1;
                 Ok(name)
@@ -370,6 +398,11 @@ impl Parser {
         let found = matches!(self.peek(), Token::Mark(m) if *m == mark);
         self.at += usize::from(found);
         found
+    }
+
+    /// Whether something starts here that no block contains.
+    fn is_item(&self) -> bool {
+        matches!(self.peek(), Token::Word(word) if ITEMS.contains(&word.as_str()))
     }
 
     fn is_word(&self, word: &str) -> bool {

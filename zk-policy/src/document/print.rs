@@ -154,15 +154,20 @@ impl fmt::Display for ColumnRule {
 impl fmt::Display for MaskRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { column, role, kind } = self;
-        write!(f, "mask {} for {} as ", Bare(column), Bare(role))?;
-        match kind {
-            MaskKind::Null => f.write_str("null"),
-            MaskKind::Constant(value) => write!(f, "{value}"),
-            MaskKind::Partial { first, fill, last } => {
+        write!(f, "mask {} for {} as {kind}", Bare(column), Bare(role))
+    }
+}
+
+impl fmt::Display for MaskKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => f.write_str("null"),
+            Self::Constant(value) => write!(f, "{value}"),
+            Self::Partial { first, fill, last } => {
                 write!(f, "partial({first}, {}, {last})", Quoted(fill))
             }
-            MaskKind::Hash { label: None } => f.write_str("hash"),
-            MaskKind::Hash { label: Some(label) } => write!(f, "hash({})", Quoted(label)),
+            Self::Hash { label: None } => f.write_str("hash"),
+            Self::Hash { label: Some(label) } => write!(f, "hash({})", Quoted(label)),
         }
     }
 }

@@ -185,11 +185,11 @@ impl Builder<'_> {
             Predicate::IsNull(operand) => {
                 Formula::Test(Test::IsNull { source: self.source(operand), negated: !wanted })
             }
-            Predicate::InList { operand, list } if wanted => {
+            Predicate::InList { operand, list, .. } if wanted => {
                 let item = |item| compare(self.source(operand), Op::Eq, self.source(item));
                 Formula::Any(list.iter().map(item).collect())
             }
-            Predicate::InList { operand, list } => {
+            Predicate::InList { operand, list, .. } => {
                 let item = |item| compare(self.source(operand), Op::Ne, self.source(item));
                 Formula::All(list.iter().map(item).collect())
             }
@@ -197,7 +197,7 @@ impl Builder<'_> {
                 let (source, claim) = (self.source(operand), self.place(claim));
                 Formula::Test(Test::InClaim { source, claim, negated: !wanted })
             }
-            Predicate::Exists { step, condition } => {
+            Predicate::Exists { step, condition, .. } => {
                 let condition = self::condition(self.declared, condition, true);
                 let inner = Box::new(Exists { step: step.clone(), condition });
                 Formula::Test(Test::Exists { inner, negated: !wanted })

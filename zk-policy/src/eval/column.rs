@@ -73,7 +73,7 @@ impl<'p> Guard<'p> {
     /// [`Session::enter`] puts first on the search path. Through it, filters, sorting and grouping see masked values too.
     #[must_use]
     pub fn mask(&self, session: &Session, column: &str) -> Option<&'p Mask> {
-        self.table.masks.get(&(session.role().to_owned(), column.to_owned()))
+        self.table.mask(session.role(), column)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::sync::Arc;
 
 use super::program::Asked;
 use super::{Decision, Guard, Outcome, Row, build};
@@ -60,11 +61,13 @@ impl<'p> Guard<'p> {
         let decision = self.decide(session, command, row);
         let clauses = match (decision.right(), decision.outcome) {
             (Some(right), Outcome::Asked(End::NoRuleAdmits) | Outcome::Unknown) => {
-                let first = |rule| self.first(rule, session, row, |truth| truth != Truth::True);
+                let first =
+                    |rule: &'p Arc<Predicate>| self.first(rule, session, row, |truth| truth != Truth::True);
                 right.allow.iter().filter_map(first).collect()
             }
             (Some(right), Outcome::Asked(End::Denied(place))) => {
-                let first = |rule| self.first(rule, session, row, |truth| truth != Truth::False);
+                let first =
+                    |rule: &'p Arc<Predicate>| self.first(rule, session, row, |truth| truth != Truth::False);
                 right.deny.get(place).and_then(first).into_iter().collect()
             }
             _ => Vec::new(),

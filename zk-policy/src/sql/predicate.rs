@@ -1,6 +1,8 @@
 //! Conditions as SQL, for two readers: policies, which take claims from settings, and filters, which take them as
 //! parameters.
 
+use std::sync::Arc;
+
 use crate::document::{ClaimType, Op, Scalar};
 use crate::ir::{Floor, Operand, Predicate, Step};
 use crate::schema::QualifiedName;
@@ -75,20 +77,28 @@ pub(crate) fn signed(condition: &str) -> String {
 }
 
 /// Rows for which at least one condition is true.
-pub(crate) fn any(conditions: &[Predicate], source: &mut impl Source) -> String {
-    Writer { source, positive: true }.chain(conditions, " OR ")
+pub(crate) fn any(conditions: &[Arc<Predicate>], source: &mut impl Source) -> String {
+    let mut writer = Writer { source, positive: true };
+    join(conditions.iter().map(|p| writer.predicate(p)).collect(), " OR ")
 }
 
 /// Rows for which every condition is certainly false: one that is NULL refuses, as a guard should.
-pub(crate) fn none(conditions: &[Predicate], source: &mut impl Source) -> String {
-    let negated: Vec<Predicate> = conditions.iter().map(|p| Predicate::Not(Box::new(p.clone()))).collect();
-    Writer { source, positive: true }.chain(&negated, " AND ")
+pub(crate) fn none(conditions: &[Arc<Predicate>], source: &mut impl Source) -> String {
+    let mut writer = Writer { source, positive: true };
+    join(conditions.iter().map(|p| writer.not(p)).collect(), " AND ")
 }
 
 /// What the other table is called in a sub-select. Without a name of its own, the server makes one up where the table that
 /// a policy is on has the same name in another schema, and so spells one condition in two ways.
 const ASKED: &str = "zk_asked";
 const ASKED_OTHERWISE: &str = "zk_other";
+
+/// Texts compared by their bytes.
+const BYTES: &str = " COLLATE pg_catalog.\"C\"";
+
+fn is_column(operand: &Operand) -> bool {
+    matches!(operand, Operand::Column { .. })
+}
 
 struct Writer<'a, S> {
     source: &'a mut S,
@@ -103,43 +113,43 @@ impl<S: Source> Writer<'_, S> {
             Predicate::Always => "true".to_owned(),
             Predicate::Test(term) => self.operand(term),
             Predicate::Compare { ty, left, op, right } => {
+                let columns = is_column(left) && is_column(right);
                 let (left, right) = (self.operand(left), self.operand(right));
-                // Order of text is that of bytes, whatever the column's collation: one meaning everywhere.
-                let ordered = !matches!(op, Op::Eq | Op::Ne) && *ty == Scalar::Text;
-                let collate = if ordered { " COLLATE pg_catalog.\"C\"" } else { "" };
+                // Order of text is that of bytes, whatever the column's collation: one meaning everywhere. Two columns may
+                // have collations of their own, and the server then refuses to choose.
+                let ordered = !matches!(op, Op::Eq | Op::Ne);
+                let collate = if *ty == Scalar::Text && (ordered || columns) { BYTES } else { "" };
                 format!("({left}{collate} {} {right})", op.symbol())
             }
             Predicate::IsNull(term) => format!("({} IS NULL)", self.operand(term)),
-            Predicate::InList { operand, list } => {
+            Predicate::InList { ty, operand, list } => {
+                // A column among the values: what stands on the left may be a claim, and the next value a column too.
+                let columns = list.iter().any(is_column);
+                let collate = if *ty == Scalar::Text && columns { BYTES } else { "" };
                 let operand = self.operand(operand);
                 let list: Vec<String> = list.iter().map(|item| self.operand(item)).collect();
-                format!("({operand} IN ({}))", list.join(", "))
+                format!("({operand}{collate} IN ({}))", list.join(", "))
             }
             Predicate::InClaim { operand, claim, element } => {
                 let operand = self.operand(operand);
                 format!("({operand} = ANY {})", self.source.claim(claim, ClaimType::Many { array: *element }))
             }
-            Predicate::Exists { step, condition } => self.exists(step, condition),
-            Predicate::Not(inner) => {
-                let positive = std::mem::replace(&mut self.positive, false);
-                let inner = self.predicate(inner);
-                self.positive = positive;
-                format!("(NOT {inner})")
-            }
+            Predicate::Exists { step, condition, .. } => self.exists(step, condition),
+            Predicate::Not(inner) => self.not(inner),
             Predicate::And(parts) => self.chain(parts, " AND "),
             Predicate::Or(parts) => self.chain(parts, " OR "),
         }
     }
 
-    /// Parts joined by `AND` or `OR`; a single part stands alone.
+    fn not(&mut self, p: &Predicate) -> String {
+        let positive = std::mem::replace(&mut self.positive, false);
+        let inner = self.predicate(p);
+        self.positive = positive;
+        format!("(NOT {inner})")
+    }
+
     fn chain(&mut self, parts: &[Predicate], word: &str) -> String {
-        match parts {
-            [one] => self.predicate(one),
-            parts => {
-                let parts: Vec<String> = parts.iter().map(|part| self.predicate(part)).collect();
-                format!("({})", parts.join(word))
-            }
-        }
+        join(parts.iter().map(|part| self.predicate(part)).collect(), word)
     }
 
     /// Membership in what an uncorrelated sub-select finds: computed once a statement, and usable for an index. It is NULL
@@ -173,5 +183,13 @@ impl<S: Source> Writer<'_, S> {
             Operand::Claim { name, ty } => self.source.claim(name, ClaimType::One(*ty)),
             Operand::Value { text, ty, .. } => format!("{}::{}", literal(text), ty.name()),
         }
+    }
+}
+
+/// Parts joined by `AND` or `OR`; a single part stands alone.
+fn join(mut parts: Vec<String>, word: &str) -> String {
+    match parts.as_mut_slice() {
+        [one] => std::mem::take(one),
+        parts => format!("({})", parts.join(word)),
     }
 }

@@ -37,7 +37,9 @@ impl Parser {
         self.depth += 1;
         let result = if self.depth > MAX_DEPTH {
             let message = format!("the condition is nested deeper than {MAX_DEPTH}");
-            self.diagnostics.push(Diagnostic::new(Code::Limit, self.span(), message));
+            let diagnostic = Diagnostic::new(Code::Limit, self.span(), message);
+            self.diagnostics
+                .push(diagnostic.help("say the same flatter: join conditions with one `and` or `or`"));
             Err(Reported)
         } else if self.eat_word("not") {
             self.not_expr().map(|inner| Expr::Not(Box::new(inner)))
