@@ -27,6 +27,9 @@ pub(crate) struct State {
     pub(crate) creating: BTreeSet<(String, String)>,
     /// What others granted or made that opens the tables. Never wanted.
     pub(crate) exposed: BTreeSet<Drift>,
+    /// What others left in the schemas for masked views, where it comes before what sessions name. Never wanted, and not the
+    /// plan's to drop.
+    pub(crate) strangers: BTreeSet<Drift>,
     /// Whom default privileges give something on what the applying role creates. Known of a catalog only.
     pub(crate) born_with: BTreeSet<String>,
     /// The policies that may guard the same tables.

@@ -36,6 +36,7 @@ pub(crate) fn diff(policy: &str, desired: &State, catalog: &State) -> Difference
     for drift in &catalog.exposed {
         found.drift(drift.clone(), &[&sql::PUBLIC.to_owned()], None);
     }
+    found.kept.extend(catalog.strangers.iter().cloned());
     view_changes(desired, catalog, &mut found.changes);
     let nothing = TableObject::default();
     for (name, wanted) in &desired.tables {

@@ -135,8 +135,8 @@ impl Plan {
         }
     }
 
-    /// The same plan with steps that remove the drift. All of them narrow access. What stays drift is what has to be done in
-    /// another place: a role that another database holds.
+    /// The same plan with steps that remove the drift. All of them narrow access. What stays drift is what
+    /// somebody has to decide: a role that another database holds, and what others left in a schema for masked views.
     ///
     /// Read [`drift`](Self::drift) before: what somebody granted or made outside the policy may be there for a reason.
     ///

@@ -194,6 +194,7 @@ pub(super) async fn catalog(
     views(transaction, wanted, &mut state).await?;
     state.exposed = exposed::exposed(transaction, &guarded, &wanted.schemas, &state).await?;
     state.exposed.extend(defaults::opening(transaction, wanted, &state).await?);
+    state.strangers = exposed::strangers(transaction, wanted, &state).await?;
     state.born_with = defaults::born_with(transaction, wanted).await?;
     Ok(state)
 }

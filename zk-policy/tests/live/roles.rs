@@ -141,7 +141,9 @@ async fn schemas_of_others_are_not_taken_over() {
     crm.database.execute(&format!("ALTER SCHEMA {schema} OWNER TO {p}_owner")).await.unwrap();
     crm.apply(MASKED).await;
     let script = format!(
-        "CREATE SCHEMA zk AUTHORIZATION {p}_owner; GRANT CREATE ON SCHEMA {schema}, zk TO {p}_thief; GRANT CREATE ON SCHEMA zk TO PUBLIC"
+        "CREATE SCHEMA zk AUTHORIZATION {p}_owner; GRANT ALL ON SCHEMA {schema}, zk TO {p}_thief; GRANT CREATE ON SCHEMA zk TO PUBLIC;
+         SET ROLE {p}_thief; CREATE TABLE {schema}.countries (code text);
+         CREATE FUNCTION {schema}.lower(text) RETURNS text LANGUAGE sql AS 'SELECT $1'"
     );
     crm.database.execute(&script).await.unwrap();
     let plan = crm.plan(MASKED).await;
@@ -150,8 +152,21 @@ async fn schemas_of_others_are_not_taken_over() {
         "PUBLIC may create objects in schema zk, which is the policy's own".to_owned(),
         format!("{p}_thief may create objects in schema {schema}, which is the policy's own"),
         format!("{p}_thief may create objects in schema zk, which is the policy's own"),
+        format!(
+            "function {schema}.lower(pg_catalog.text) is not ours, and sessions that look first into schema {schema} may take it for another"
+        ),
+        format!(
+            "table {schema}.countries is not ours, and sessions that look first into schema {schema} may take it for another"
+        ),
     ];
     assert_eq!(drift, expected);
+    let left: Vec<String> =
+        remove_drift(&mut crm, MASKED).await.drift.into_iter().map(|drift| drift.remedy).collect();
+    assert_eq!(
+        left,
+        [format!("DROP FUNCTION {schema}.lower(pg_catalog.text)"), format!("DROP TABLE {schema}.countries")]
+    );
+    crm.database.execute(&left.join("; ")).await.unwrap();
     assert!(remove_drift(&mut crm, MASKED).await.drift.is_empty());
     crm.database.execute(&format!("ALTER SCHEMA {schema} OWNER TO {schema}")).await.unwrap();
     let error = pg::plan(&mut crm.owner, &policy).await.unwrap_err();

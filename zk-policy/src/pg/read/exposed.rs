@@ -116,6 +116,35 @@ async fn keys(transaction: &Transaction<'_>) -> Result<Vec<Drift>, Error> {
     rows.iter().map(|row| Ok(drift(row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
+/// Whatever lies in the schemas for masked views beside those views, and the statement that drops it.
+pub(super) async fn strangers(
+    transaction: &Transaction<'_>,
+    wanted: &State,
+    state: &State,
+) -> Result<BTreeSet<Drift>, Error> {
+    let schemas: Vec<&str> = wanted.schemas.iter().map(String::as_str).collect();
+    let (of, views) = name_arrays(state.views.keys());
+    let rows = transaction
+        .query(
+            "SELECT n.nspname::text, i.type, i.identity
+             FROM pg_namespace n
+             JOIN pg_depend d ON d.refclassid = 'pg_namespace'::regclass AND d.refobjid = n.oid AND d.deptype = 'n'
+             CROSS JOIN LATERAL pg_identify_object(d.classid, d.objid, d.objsubid) AS i
+             WHERE n.nspname::text = ANY ($1) AND NOT EXISTS (
+               SELECT FROM pg_class c WHERE d.classid = 'pg_class'::regclass AND c.oid = d.objid AND c.relkind = 'v'
+                 AND (n.nspname::text, c.relname::text) IN (SELECT * FROM unnest($2::text[], $3::text[])))",
+            &[&schemas, &of, &views],
+        )
+        .await?;
+    let drift = |schema: String, kind: String, name: String| {
+        let what = format!(
+            "{kind} {name} is not ours, and sessions that look first into schema {schema} may take it for another"
+        );
+        Drift::new(what, format!("DROP {} {name}", kind.to_uppercase()))
+    };
+    rows.iter().map(|row| Ok(drift(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))).collect()
+}
+
 /// Who may create in the schemas for masked views, which come first on a session's search path, and in that of the keys.
 async fn creators(
     transaction: &Transaction<'_>,
