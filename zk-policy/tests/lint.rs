@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use testkit::{Binaries, Cluster, ClusterConfig};
+use tokio::task::JoinSet;
 use tokio_postgres::Client;
 use zk_policy::pg::{self, ApplyConfig};
 use zk_policy::{Consent, Document, Finding, Fix, LintCode, Plan, Policy, Schema, check};
@@ -316,9 +317,18 @@ fn print(findings: &[Finding]) -> String {
     findings.iter().map(|f| format!("{f}\n")).collect()
 }
 
-#[tokio::test]
-async fn each_bad_thing_has_its_finding_and_its_fix() {
+/// Does the same on every version that is installed, on all at once.
+async fn on_every_version<F: Future<Output = ()> + Send + 'static>(test: impl Fn(Binaries) -> F) {
+    let mut tests = JoinSet::new();
     for binaries in Binaries::find_all().unwrap() {
+        tests.spawn(test(binaries));
+    }
+    tests.join_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_bad_thing_has_its_finding_and_its_fix() {
+    on_every_version(|binaries| async {
         let version = binaries.major();
         let mut crm = Crm::on(binaries).await;
         for case in CASES.iter().filter(|c| (c.servers.0..=c.servers.1).contains(&version)) {
@@ -337,12 +347,13 @@ async fn each_bad_thing_has_its_finding_and_its_fix() {
             let plan = crm.plan().await;
             assert!(plan.is_empty(), "{finding}\n{plan}");
         }
-    }
+    })
+    .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_sound_database_has_no_finding() {
-    for binaries in Binaries::find_all().unwrap() {
+    on_every_version(|binaries| async {
         let mut crm = Crm::on(binaries).await;
         let version = crm.cluster.server_version();
         for (_, harmless) in [(15, "")].iter().chain(HARMLESS).filter(|(first, _)| *first <= version) {
@@ -351,7 +362,8 @@ async fn a_sound_database_has_no_finding() {
             let found = crm.lint().await;
             assert!(found.is_empty(), "{version}: {harmless}\n{}", print(&found));
         }
-    }
+    })
+    .await;
 }
 
 #[tokio::test]
