@@ -169,7 +169,8 @@ fn a_schema_file_stands_in_for_a_database() {
     let policy = write("shop.policy", POLICY);
     let schema = write(
         "schema.json",
-        r#"{ "public": { "orders": { "columns": [{ "name": "tenant_id", "type": { "scalar": "uuid" } }] } } }"#,
+        r#"{ "public": { "orders": { "columns":
+             [{ "name": "tenant_id", "type": { "scalar": "uuid" }, "nullable": false }] } } }"#,
     );
     let run = |command: &str| {
         Command::new(example()).arg(command).arg(&policy).arg("--schema").arg(&schema).output().unwrap()
