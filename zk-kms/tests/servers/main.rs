@@ -17,6 +17,7 @@ mod faults;
 mod google;
 mod hostile;
 mod local;
+mod outage;
 mod pairs;
 mod vault;
 
