@@ -88,7 +88,8 @@ pub(super) fn service(path: &str, service: &Service, mistakes: &mut Diagnostics)
     if lifetime == 0 || lifetime > longest {
         let message =
             format!("a lifetime of {lifetime} seconds is not within 1 and max_lifetime_seconds, {longest}");
-        let help = format!("one is {} seconds unless `lifetime_seconds` says another", super::default_lifetime());
+        let help =
+            format!("one is {} seconds unless `lifetime_seconds` says another", super::default_lifetime());
         mistakes.push(Diagnostic::new(Code::Lifetime, field("lifetime_seconds"), message).help(help));
     }
     if *connections == 0 {
