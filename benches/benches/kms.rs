@@ -26,7 +26,8 @@ use testkit::kms::{KeyService, Login, Place};
 use tokio::task::JoinSet;
 use zk_crypto::{Encryptor, EncryptorConfig, MemoryKeyStore, Scope};
 use zk_kms::{
-    AsymmetricKms, AzureKeyPair, Context, DataKey, KeySpec, KeyUri, Kms, OpenConfig, PinnedKms, layers::Guard,
+    AsymmetricKms, AzureKeyPair, Context, DataKey, KeySpec, KeyUri, Kms, LocalKms, OpenConfig, PinnedKms,
+    layers::Guard,
 };
 
 const ROUNDS: usize = 2000;
@@ -43,6 +44,7 @@ fn main() {
     let wanted: Vec<String> = env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     println!("### p50 of {ROUNDS} rounds\n");
     println!("| | bare | bare again | zk-kms | with Guard |\n|---|---:|---:|---:|---:|");
+    runtime.block_on(measure_layers());
     let places = [
         ("Vault", Place::OpenBao),
         ("AWS on moto", Place::Moto),
@@ -163,6 +165,24 @@ impl Lab {
         let public = pair.public_key().await.expect("a public key");
         Arc::new(PinnedKms::new(pair, public).expect("its own public key"))
     }
+}
+
+/// What the layers take by themselves: around a ring in memory, which answers at once.
+async fn measure_layers() {
+    let ring: Arc<dyn Kms> = Arc::new(LocalKms::ephemeral("bench").expect("a ring"));
+    let guarded = Guard::default().around(Arc::clone(&ring));
+    let (key, context) =
+        (DataKey::generate().expect("a key"), Context::new().with("scope", "tenant-7").expect("a context"));
+    let wrapped = ring.wrap_key(&key, &context).await.expect("wrapped");
+    let unwrap = |kms: &Arc<dyn Kms>| -> Call<'_> {
+        let (kms, wrapped, context) = (Arc::clone(kms), &wrapped, &context);
+        Box::new(move || {
+            let kms = Arc::clone(&kms);
+            Box::pin(async move { drop(kms.unwrap_key(wrapped, context).await.expect("unwrapped")) })
+        })
+    };
+    print_row("a ring in memory: unwrap", [unwrap(&ring), unwrap(&ring), unwrap(&ring), unwrap(&guarded)])
+        .await;
 }
 
 /// What an application would write by hand.
@@ -317,7 +337,7 @@ async fn print_row(name: &str, calls: [Call<'_>; 4]) {
         times[times.len() / 2].as_secs_f64() * 1e6
     });
     let [bare, ..] = medians;
-    print!("| {name} | {bare:.0} µs |");
+    print!("| {name} | {bare:.1} µs |");
     for median in &medians[1..] {
         print!(" {:+.1} % |", (median / bare - 1.0) * 100.0);
     }

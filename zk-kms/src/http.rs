@@ -1,7 +1,9 @@
 //! JSON over HTTPS to one host, for services whose own clients follow redirects and read answers of any length.
 //!
 //! SECURITY: a request goes to the configured host and nowhere else, because it carries a token and a key; an answer is
-//! read up to a limit and only if it is JSON; what was sent and received is wiped.
+//! read up to a limit and only if it is JSON; what was sent and received is wiped. No proxy is taken from the environment, and
+//! authorities that are given are the only ones that are trusted. zk-creds' `secret::http` keeps the same rules for secrets; it
+//! is apart because its errors and its limits are others.
 
 use std::time::Duration;
 
@@ -65,6 +67,8 @@ impl JsonApi {
         let mut client = reqwest::Client::builder()
             .redirect(redirect::Policy::none())
             .referer(false)
+            // Not a host that the environment names: it would read what is sent in clear to the loopback address.
+            .no_proxy()
             .https_only(!plain)
             .connect_timeout(*timeout)
             .timeout(*timeout)
@@ -76,7 +80,7 @@ impl JsonApi {
         if let Some(pem) = authorities {
             let certificates = reqwest::Certificate::from_pem_bundle(pem)
                 .map_err(|e| Error::invalid("the certificate authorities are not PEM").with_source(e))?;
-            client = client.tls_certs_merge(certificates);
+            client = client.tls_certs_only(certificates);
         }
         let client = client
             .build()

@@ -19,8 +19,8 @@ use crate::admin::config;
 
 const DEADLINE: Duration = Duration::from_secs(2);
 const TASKS: usize = 8;
-const PERCENT: usize = 20;
-const RESERVE: usize = 10;
+const PERCENT: u32 = 20;
+const RESERVE: u32 = 10;
 
 /// OpenBao on disk dies twice while tasks wrap and unwrap: nobody waits past the deadline, every key that was wrapped
 /// unwraps afterwards, calls succeed again, and what reaches the server's port stays within the budget of the retries.
@@ -33,7 +33,7 @@ async fn a_killed_server_loses_no_key_and_is_not_flooded() {
     let guard = Guard {
         deadline: DEADLINE,
         attempt: Duration::from_millis(500),
-        retry: RetryConfig { percent: PERCENT as u32, reserve: RESERVE as u32, ..RetryConfig::default() },
+        retry: RetryConfig { percent: PERCENT, reserve: RESERVE, ..RetryConfig::default() },
         // It hardly opens: the budget alone has to hold.
         breaker: BreakerConfig { failures: 1000, pause: Duration::from_millis(1) },
         ..Guard::default()
@@ -61,7 +61,7 @@ async fn a_killed_server_loses_no_key_and_is_not_flooded() {
     let kept: Vec<Kept> = tasks.join_all().await.into_iter().flatten().collect();
 
     let (calls, sent) = (load.calls.load(SeqCst), bao.gate().requests() - before);
-    let allowed = calls + calls * PERCENT / 100 + RESERVE;
+    let allowed = calls + calls * PERCENT as usize / 100 + RESERVE as usize;
     assert!(sent <= allowed, "{calls} calls sent {sent} requests, {allowed} are allowed");
     assert!(sent > calls, "{calls} calls sent {sent} requests: nothing was tried again");
     assert!(kept.len() > TASKS && load.failed.load(SeqCst) > 0, "{} keys, {load:?}", kept.len());
