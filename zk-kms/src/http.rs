@@ -1,4 +1,4 @@
-//! JSON over HTTPS to one host, for services whose own clients follow redirects and read answers of any length.
+//! JSON over HTTPS to one host, for services whose own clients read answers of any length and leave in memory what they read.
 //!
 //! SECURITY: a request goes to the configured host and nowhere else, because it carries a token and a key; an answer is
 //! read up to a limit and only if it is JSON; what was sent and received is wiped. No proxy is taken from the environment, and
