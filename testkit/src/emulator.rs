@@ -19,12 +19,13 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::Error;
 use crate::account::Account;
 use crate::cluster::free_port;
+use crate::http::Request;
 use crate::supervisor::{Signal, Supervisor};
 
 /// Python on a loaded machine takes many seconds to import a cloud.
@@ -34,8 +35,10 @@ const PATIENCE: Duration = Duration::from_secs(90);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Service {
-    /// OpenBao, the open fork of Vault, as a development server.
+    /// OpenBao, the open fork of Vault, as a development server, which forgets everything when it is stopped.
     OpenBao,
+    /// OpenBao as it runs in production: it keeps what it has on disk, and unseals itself when it starts again.
+    OpenBaoOnDisk,
     /// moto, for AWS.
     Moto,
     /// ministack, for AWS, with real asymmetric keys.
@@ -47,6 +50,7 @@ pub enum Service {
 /// A running emulator on the loopback address, which is gone when this value is dropped or the process ends.
 #[derive(Debug)]
 pub struct Emulator {
+    service: Service,
     supervisor: Supervisor,
     port: u16,
     token: String,
@@ -72,12 +76,19 @@ impl Emulator {
             let mut shell = account.command("sh", &folder);
             // What a server keeps in the home of its user is gone with the folder.
             shell.env("HOME", &folder).env("TMPDIR", &folder).envs(service.environment(port));
+            if service == Service::OpenBaoOnDisk {
+                configure_openbao(&folder, port)?;
+            }
             let mut server = vec![program.clone().into_os_string()];
             server.extend(service.arguments(port, &token).into_iter().map(OsString::from));
             let mut supervisor = Supervisor::new(shell, &folder, Signal::Kill, server)?;
             let pid = supervisor.start()?;
             match wait_until_ready(&supervisor, service, port, pid) {
-                Ok(()) => return Ok(Self { supervisor, port, token }),
+                Ok(()) if service == Service::OpenBaoOnDisk => {
+                    let token = initialise_openbao(port)?;
+                    return Ok(Self { service, supervisor, port, token });
+                }
+                Ok(()) => return Ok(Self { service, supervisor, port, token }),
                 Err(Error::Failed { output, .. }) if tries > 0 && output.contains("in use") => {}
                 Err(other) => return Err(other),
             }
@@ -104,7 +115,7 @@ impl Emulator {
         self.supervisor.log()
     }
 
-    /// Stops it for good, as an outage does: from here on connections are refused.
+    /// Kills it, as an outage does: from here on connections are refused.
     ///
     /// # Errors
     ///
@@ -112,12 +123,24 @@ impl Emulator {
     pub fn stop(&mut self) -> Result<(), Error> {
         self.supervisor.stop(Signal::Kill)
     }
+
+    /// Starts it again at the same port after [`stop`](Self::stop), and returns when it answers requests. Only
+    /// [`Service::OpenBaoOnDisk`] still has what it had.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] with the emulator's own words when it does not start.
+    pub fn restart(&mut self) -> Result<(), Error> {
+        let pid = self.supervisor.start()?;
+        wait_until_ready(&self.supervisor, self.service, self.port, pid)?;
+        if self.service == Service::OpenBaoOnDisk { wait_until_active(self.port) } else { Ok(()) }
+    }
 }
 
 impl Service {
     fn program(self) -> &'static str {
         match self {
-            Self::OpenBao => "bao",
+            Self::OpenBao | Self::OpenBaoOnDisk => "bao",
             Self::Moto => "moto_server",
             Self::Ministack => "ministack",
             Self::Drongo => "drongo",
@@ -129,6 +152,8 @@ impl Service {
             Self::OpenBao => format!(
                 "server -dev -dev-no-store-token -dev-root-token-id={token} -dev-listen-address=127.0.0.1:{port}"
             ),
+            // In its own folder, where it is started.
+            Self::OpenBaoOnDisk => "server -config=openbao.hcl".to_owned(),
             Self::Moto => format!("-H 127.0.0.1 -p {port}"),
             Self::Ministack => String::new(),
             Self::Drongo => format!("server --host 127.0.0.1 -p {port}"),
@@ -139,7 +164,7 @@ impl Service {
     fn environment(self, port: u16) -> Vec<(&'static str, String)> {
         match self {
             Self::Ministack => vec![("BIND_HOST", "127.0.0.1".into()), ("GATEWAY_PORT", port.to_string())],
-            Self::OpenBao | Self::Moto | Self::Drongo => Vec::new(),
+            Self::OpenBao | Self::OpenBaoOnDisk | Self::Moto | Self::Drongo => Vec::new(),
         }
     }
 
@@ -147,6 +172,8 @@ impl Service {
     fn probe(self) -> &'static str {
         match self {
             Self::OpenBao => "/v1/sys/health",
+            // Answered by one that is not initialised, too.
+            Self::OpenBaoOnDisk => "/v1/sys/seal-status",
             Self::Moto => "/moto-api/data.json",
             Self::Ministack => "/_ministack/health",
             Self::Drongo => "/",
@@ -176,16 +203,70 @@ fn wait_until_ready(supervisor: &Supervisor, service: Service, port: u16, pid: u
 }
 
 fn answers(service: Service, port: u16) -> std::io::Result<bool> {
+    status(service.probe(), port).map(|status| b"234".contains(&status[0]))
+}
+
+/// The digits of the HTTP status that a path is answered with.
+fn status(path: &str, port: u16) -> std::io::Result<[u8; 3]> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    write!(
-        stream,
-        "GET {} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n",
-        service.probe()
-    )?;
-    let mut status = [0; 10]; // `HTTP/1.1 2`
-    stream.read_exact(&mut status)?;
-    Ok(status.starts_with(b"HTTP/1.") && b"234".contains(&status[9]))
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n")?;
+    let mut line = [0; 12]; // `HTTP/1.1 200`
+    stream.read_exact(&mut line)?;
+    match line {
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', _, b' ', status @ ..] => Ok(status),
+        _ => Err(std::io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// One node with its data below its folder. The seal's key stands for an HSM: whoever starts the server has it.
+fn configure_openbao(folder: &Path, port: u16) -> Result<(), Error> {
+    let (data, key) = (folder.join("data"), data_encoding::BASE64.encode(&crate::random::<32>()));
+    let configuration = format!(
+        r#"
+storage "raft" {{
+  path = "{data}"
+  node_id = "one"
+}}
+listener "tcp" {{
+  address = "127.0.0.1:{port}"
+  cluster_address = "127.0.0.1:0"
+  tls_disable = true
+}}
+seal "static" {{
+  current_key_id = "1"
+  current_key = "{key}"
+}}
+api_addr = "http://127.0.0.1:{port}"
+cluster_addr = "http://127.0.0.1:{cluster}"
+"#,
+        data = data.display(),
+        cluster = free_port()?,
+    );
+    fs::create_dir(&data).map_err(Error::io("making a folder for OpenBao"))?;
+    fs::write(folder.join("openbao.hcl"), configuration).map_err(Error::io("configuring OpenBao"))
+}
+
+/// Makes its first keys, and returns the root token.
+fn initialise_openbao(port: u16) -> Result<String, Error> {
+    let body = r#"{"recovery_shares":1,"recovery_threshold":1}"#;
+    let request = Request { method: "PUT", path: "/v1/sys/init", headers: "", body };
+    let made = request.send_for_json(port)?;
+    wait_until_active(port)?;
+    let token = made["root_token"].as_str();
+    token.map(str::to_owned).ok_or_else(|| Error::failed("initialising OpenBao", "it gave no token"))
+}
+
+/// A node that is unsealed elects itself.
+fn wait_until_active(port: u16) -> Result<(), Error> {
+    let started = Instant::now();
+    while started.elapsed() < PATIENCE {
+        if status("/v1/sys/health", port).is_ok_and(|status| status == *b"200") {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Err(Error::failed("waiting for OpenBao", "it did not become active"))
 }
 
 /// Whether a process that the shell has not waited for yet has ended: it is gone, or a zombie.

@@ -88,6 +88,19 @@ impl KeyService {
             Place::FakeGoogle => Server::Fake(Fake::start(Cloud::Google)?),
             Place::FakeAzure => Server::Fake(Fake::start(Cloud::Azure)?),
         };
+        Self::with(place, server)
+    }
+
+    /// Starts OpenBao with its data on disk, so that it can be [killed](Self::kill) and [started again](Self::restart).
+    ///
+    /// # Errors
+    ///
+    /// As [`Emulator::start`].
+    pub fn openbao_on_disk() -> Result<Self, Error> {
+        Self::with(Place::OpenBao, Server::Emulator(Emulator::start(Service::OpenBaoOnDisk)?))
+    }
+
+    fn with(place: Place, server: Server) -> Result<Self, Error> {
         let service = Self { place, gate: Gate::before(server.port())?, server, former: Mutex::default() };
         match place {
             Place::OpenBao => {
@@ -109,10 +122,38 @@ impl KeyService {
 
     /// Where callers reach it, through the gate.
     pub fn endpoint(&self) -> String {
-        let port = self.gate.port();
-        match self.place {
-            Place::FakeAzure => format!("https://localhost:{port}"),
-            _ => format!("http://127.0.0.1:{port}"),
+        self.endpoint_at(self.gate.port())
+    }
+
+    /// Where it is reached without the gate, by who measures how long it takes.
+    pub fn direct_endpoint(&self) -> String {
+        self.endpoint_at(self.server.port())
+    }
+
+    /// Kills the server, or stops the fake: connections are refused, and the gate ends those that it takes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Emulator::stop`].
+    pub fn kill(&mut self) -> Result<(), Error> {
+        match &mut self.server {
+            Server::Emulator(emulator) => emulator.stop(),
+            Server::Fake(fake) => {
+                fake.stop();
+                Ok(())
+            }
+        }
+    }
+
+    /// Starts a killed server again at its port. An emulator has forgotten what it had, apart from OpenBao on disk.
+    ///
+    /// # Errors
+    ///
+    /// As [`Emulator::restart`] and [`Fake::restart`].
+    pub fn restart(&mut self) -> Result<(), Error> {
+        match &mut self.server {
+            Server::Emulator(emulator) => emulator.restart(),
+            Server::Fake(fake) => fake.restart(),
         }
     }
 
@@ -264,6 +305,13 @@ impl KeyService {
         };
         let body = if body.is_null() { String::new() } else { body.to_string() };
         Request { method, path, headers: &headers, body: &body }.send_for_json(emulator.port())
+    }
+
+    fn endpoint_at(&self, port: u16) -> String {
+        match self.place {
+            Place::FakeAzure => format!("https://localhost:{port}"),
+            _ => format!("http://127.0.0.1:{port}"),
+        }
     }
 
     fn prefix(&self) -> &'static str {

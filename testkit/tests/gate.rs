@@ -35,6 +35,26 @@ fn connections_pass_end_and_hang_as_the_gate_says() {
 }
 
 #[test]
+fn requests_are_counted_whether_or_not_there_is_a_server() {
+    let google = Fake::start(Cloud::Google).unwrap();
+    let gate = Gate::before(google.port()).unwrap();
+    let mut connection = connect(&gate);
+    for _ in 0..3 {
+        assert!(is_answered(&mut connection).unwrap());
+    }
+    assert_eq!((gate.requests(), google.requests("*")), (3, 3));
+
+    google.stop();
+    assert!(!is_answered(&mut connect(&gate)).unwrap_or(false), "nobody is there");
+    assert_eq!((gate.requests(), google.requests("*")), (4, 3));
+
+    google.restart().unwrap();
+    gate.set(Passage::Cut);
+    assert!(!is_answered(&mut connect(&gate)).unwrap_or(false), "the gate is shut");
+    assert_eq!(gate.requests(), 4, "nothing arrived");
+}
+
+#[test]
 fn a_gate_that_is_gone_listens_no_more() {
     let google = Fake::start(Cloud::Google).unwrap();
     let gate = Gate::before(google.port()).unwrap();

@@ -169,8 +169,7 @@ impl Kms for AwsKms {
     }
 
     async fn status(&self) -> Result<KeyStatus, Error> {
-        let answer = self.client.describe_key().key_id(self.arn()).send().await.map_err(|e| failure(&e))?;
-        let key = answer.key_metadata.ok_or_else(error::malformed)?;
+        let key = self.describe().await?;
         let version = self.version(key.arn.as_deref())?;
         let enabled = key.key_state == Some(KeyState::Enabled);
         Ok(if enabled { KeyStatus::enabled(version) } else { KeyStatus::disabled(version) })

@@ -3,7 +3,7 @@
 mod access;
 mod wire;
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use azure_core::credentials::TokenCredential;
@@ -103,17 +103,23 @@ impl AzureKeyPair {
         Ok(Self { uri: uri.clone(), name: name.to_owned(), version, api, access })
     }
 
-    /// Creates an RSA key pair of 3072 bits that wraps and unwraps, with tags, unless there is one of that name.
+    /// Creates an RSA key pair of 3072 bits that wraps and unwraps, with tags, unless there is one of that name; sets tags
+    /// that are missing.
     ///
     /// It is rotated by hand, and [`Provisioned::ignored`] says so: a pair that Azure rotated by itself would not match its
-    /// pin any more.
+    /// pin any more. Azure cannot make a key only if there is none: of several callers at once each makes a version of
+    /// the one key. All of them unwrap; take the fingerprint afterwards, which is the newest one's.
     ///
     /// # Errors
     ///
-    /// What Azure answers.
+    /// [`ErrorKind::Unsupported`] when there is a key of that name that is no RSA key pair of 2048 bits or more that unwraps;
+    /// [`ErrorKind::Disabled`] when it is disabled; or what Azure answers.
     pub async fn ensure_key(&self, spec: &KeySpec) -> Result<Provisioned, Error> {
-        let created = match self.call(Method::GET, &["keys", &self.name], None::<&()>).await {
-            Ok(_) => false,
+        let (found, created): (wire::Key, _) = match self
+            .call(Method::GET, &["keys", &self.name], None::<&()>)
+            .await
+        {
+            Ok(found) => (found.json()?, false),
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let body = wire::NewKey {
                     kty: "RSA",
@@ -121,13 +127,47 @@ impl AzureKeyPair {
                     key_ops: ["wrapKey", "unwrapKey"],
                     tags: spec.tags().collect(),
                 };
-                self.call(Method::POST, &["keys", &self.name, "create"], Some(&body)).await?;
-                true
+                (self.call(Method::POST, &["keys", &self.name, "create"], Some(&body)).await?.json()?, true)
             }
             Err(error) => return Err(error),
         };
-        let ignored = if spec.rotation().is_some() { vec!["rotation"] } else { Vec::new() };
-        Ok(Provisioned::new(self.uri.clone(), created, ignored))
+        if !found.key.key_ops.iter().any(|operation| operation == "unwrapKey") {
+            let text = format!("`{}` exists and is no key pair that unwraps", self.uri);
+            return Err(Error::new(ErrorKind::Unsupported, text));
+        }
+        // Azure replaces all tags at once.
+        let mut tags: BTreeMap<&str, &str> =
+            found.tags.iter().map(|(name, value)| (&**name, &**value)).collect();
+        tags.extend(spec.tags());
+        let tagging =
+            tags.iter().any(|(name, value)| found.tags.get(*name).is_none_or(|found| found != value));
+        let read = self.read(found.key, &found.attributes).map_err(|error| match error.kind() {
+            ErrorKind::Invalid => {
+                let text = format!("`{}` exists and is no RSA key pair of 2048 bits or more", self.uri);
+                Error::new(ErrorKind::Unsupported, text)
+            }
+            _ => error,
+        })?;
+        let version = read.version().clone();
+        if tagging {
+            let path = ["keys", &self.name, version.as_str()];
+            self.call(Method::PATCH, &path, Some(&wire::Tags { tags })).await?;
+        }
+        let made = Provisioned::new(&self.uri, created).ignoring("rotation", spec.rotation().is_some());
+        Ok(made.repairing("tags", tagging))
+    }
+
+    /// The public key in an answer, if it may be used and is one.
+    fn read(&self, key: wire::JsonWebKey, attributes: &wire::Attributes) -> Result<PublicKey, Error> {
+        if attributes.enabled == Some(false) {
+            return Err(Error::new(ErrorKind::Disabled, format!("`{}` is disabled", self.uri)));
+        }
+        let (Some(n), Some(e)) = (key.n, key.e) else {
+            let text = format!("`{}` is no RSA key pair", self.uri);
+            return Err(Error::new(ErrorKind::Unsupported, text));
+        };
+        let number = |text: String| BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| malformed());
+        PublicKey::of_numbers(self.uri.clone(), self.version_of(&key.kid)?, &number(n)?, &number(e)?)
     }
 
     async fn call(
@@ -168,16 +208,9 @@ impl AsymmetricKms for AzureKeyPair {
     async fn public_key(&self) -> Result<PublicKey, Error> {
         let mut path = vec!["keys", self.name.as_str()];
         path.extend(self.version.as_ref().map(KeyVersion::as_str));
-        let wire::Key { key, attributes } = self.call(Method::GET, &path, None::<&()>).await?.json()?;
-        if attributes.enabled == Some(false) {
-            return Err(Error::new(ErrorKind::Disabled, format!("`{}` is disabled", self.uri)));
-        }
-        let (Some(n), Some(e)) = (key.n, key.e) else {
-            let text = format!("`{}` is no RSA key pair", self.uri);
-            return Err(Error::new(ErrorKind::Unsupported, text));
-        };
-        let number = |text: String| BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| malformed());
-        PublicKey::of_numbers(self.uri.clone(), self.version_of(&key.kid)?, &number(n)?, &number(e)?)
+        let wire::Key { key, attributes, tags: _ } =
+            self.call(Method::GET, &path, None::<&()>).await?.json()?;
+        self.read(key, &attributes)
     }
 
     async fn decrypt(&self, version: &KeyVersion, ciphertext: &[u8]) -> Result<DataKey, Error> {

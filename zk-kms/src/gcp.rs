@@ -155,6 +155,12 @@ impl Kms for GcpKms {
             let text = format!("`{}` has no primary version: it is no symmetric key", self.uri);
             return Err(Error::new(ErrorKind::Unsupported, text));
         };
+        if state == wire::PENDING {
+            return Err(Error::unavailable(format!(
+                "the first version of `{}` is being generated",
+                self.uri
+            )));
+        }
         let version = self.version(&name)?;
         Ok(if state == "ENABLED" { KeyStatus::enabled(version) } else { KeyStatus::disabled(version) })
     }

@@ -1,7 +1,9 @@
-//! JSON over HTTPS to one host, for services whose own clients follow redirects and read answers of any length.
+//! JSON over HTTPS to one host, for services whose own clients read answers of any length and leave in memory what they read.
 //!
 //! SECURITY: a request goes to the configured host and nowhere else, because it carries a token and a key; an answer is
-//! read up to a limit and only if it is JSON; what was sent and received is wiped.
+//! read up to a limit and only if it is JSON; what was sent and received is wiped. No proxy is taken from the environment, and
+//! authorities that are given are the only ones that are trusted. zk-creds' `secret::http` keeps the same rules for secrets; it
+//! is apart because its errors and its limits are others.
 
 use std::time::Duration;
 
@@ -65,6 +67,8 @@ impl JsonApi {
         let mut client = reqwest::Client::builder()
             .redirect(redirect::Policy::none())
             .referer(false)
+            // Not a host that the environment names: it would read what is sent in clear to the loopback address.
+            .no_proxy()
             .https_only(!plain)
             .connect_timeout(*timeout)
             .timeout(*timeout)
@@ -76,7 +80,7 @@ impl JsonApi {
         if let Some(pem) = authorities {
             let certificates = reqwest::Certificate::from_pem_bundle(pem)
                 .map_err(|e| Error::invalid("the certificate authorities are not PEM").with_source(e))?;
-            client = client.tls_certs_merge(certificates);
+            client = client.tls_certs_only(certificates);
         }
         let client = client
             .build()
@@ -147,7 +151,7 @@ impl Answer {
         }
         let text = |name| answer.headers().get(name).and_then(|v| v.to_str().ok());
         let retry_after = text(header::RETRY_AFTER).and_then(retry_after);
-        let is_json = text(header::CONTENT_TYPE).is_some_and(|t| t.starts_with("application/json"));
+        let is_json = text(header::CONTENT_TYPE).is_some_and(is_json);
         // Reserved up front: a buffer that grows leaves copies behind.
         let expected = answer.content_length().and_then(|n| usize::try_from(n).ok()).unwrap_or(16 * 1024);
         let mut body = Zeroizing::new(Vec::with_capacity(expected.min(MAX_ANSWER)));
@@ -173,7 +177,11 @@ impl Answer {
     pub(crate) fn failure(&self) -> Error {
         let status = self.status.as_u16();
         let (kind, text) = match status {
-            401 | 403 => (ErrorKind::Denied, "the service refuses the caller"),
+            401 => (
+                ErrorKind::Denied,
+                "the service does not take the token: it has expired, is not valid yet, or is no token for this service",
+            ),
+            403 => (ErrorKind::Denied, "the service refuses the caller"),
             404 => (ErrorKind::NotFound, "the service has no such key"),
             408 | 412 | 425 => (ErrorKind::Unavailable, "the service was not ready"),
             429 => (ErrorKind::Throttled, "the service asks to slow down"),
@@ -223,6 +231,12 @@ fn no_answer(error: reqwest::Error) -> Error {
 }
 
 /// Seconds only: a date would have to be compared with a clock that may be wrong.
+/// Whatever the parameters: `application/json; charset=utf-8`.
+fn is_json(content_type: &str) -> bool {
+    let kind = content_type.split(';').next().unwrap_or_default();
+    kind.trim().eq_ignore_ascii_case("application/json")
+}
+
 fn retry_after(text: &str) -> Option<Duration> {
     text.parse().ok().map(|seconds: u64| Duration::from_secs(seconds.min(MAX_RETRY_AFTER)))
 }

@@ -102,8 +102,10 @@ fn not_here(service: Service) -> Error {
         Service::GcpKms => ("Google Cloud KMS", "gcp"),
         Service::AzureKeyVault => ("Azure Key Vault", "azure"),
         Service::VaultTransit => ("Vault Transit", "vault"),
+        // Its members, their order and their credentials are the application's to choose, and a URI has no room for them.
         Service::Local | Service::AnyOf => {
-            let text = "keys of several services are put together with AnyOf (feature `layers`)";
+            let text = "an `any-of:` URI does not name its members: open each of them, and put them together with \
+                        AnyOf::new (feature `layers`)";
             return Error::new(ErrorKind::Unsupported, text);
         }
     };
@@ -138,5 +140,8 @@ mod tests {
             error.to_string(),
             "keys of Vault Transit need the feature `vault`, which this build of zk-kms does not have"
         );
+        let error = not_here(Service::AnyOf);
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.to_string().contains("open each of them"), "{error}");
     }
 }

@@ -11,8 +11,15 @@ use std::{
 
 use data_encoding::HEXLOWER;
 use rustix::{fs::OFlags, io::Errno, process::geteuid};
+#[cfg(feature = "vault")]
+use zeroize::Zeroizing;
 
 use crate::{Error, ErrorKind, key::random};
+
+/// What nobody but the owner may do.
+const CLOSED: u32 = 0o077;
+#[cfg(feature = "vault")]
+const READABLE_BY_GROUP: u32 = 0o037;
 
 /// Reads a file after checking, on the open file itself, that it belongs to us, is closed to others, and has at most so many
 /// bytes.
@@ -22,6 +29,20 @@ use crate::{Error, ErrorKind, key::random};
 /// [`ErrorKind::NotFound`], [`ErrorKind::Denied`] for a file that others reach, [`ErrorKind::Invalid`] for one that is too
 /// long or no text.
 pub fn read(path: &Path, max: u64) -> Result<String, Error> {
+    read_if(path, max, CLOSED)
+}
+
+/// Reads a file as [`read`] does, which may be readable by its group: how one user's program hands a token to another's.
+///
+/// # Errors
+///
+/// As [`read`].
+#[cfg(feature = "vault")]
+pub(crate) fn read_shared(path: &Path, max: u64) -> Result<Zeroizing<String>, Error> {
+    read_if(path, max, READABLE_BY_GROUP).map(Zeroizing::new)
+}
+
+fn read_if(path: &Path, max: u64, closed_to: u32) -> Result<String, Error> {
     // NOFOLLOW: a link could point anywhere and be changed by whoever owns its directory, and replacing the file would
     // replace the link. NONBLOCK: opening a pipe must not wait for a writer.
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC).bits().cast_signed();
@@ -30,8 +51,9 @@ pub fn read(path: &Path, max: u64) -> Result<String, Error> {
         .custom_flags(flags)
         .open(path)
         .map_err(|e| cannot(path, "opened", e))?;
-    check(path, &file)?;
-    let mut text = String::new();
+    let length = check(path, &file, closed_to)?;
+    // Reserved up front: a buffer that grows leaves copies behind.
+    let mut text = String::with_capacity(usize::try_from(length.min(max)).unwrap_or(0).saturating_add(1));
     file.take(max.saturating_add(1)).read_to_string(&mut text).map_err(|e| cannot(path, "read", e))?;
     if text.len() as u64 > max {
         return Err(Error::invalid(format!("{} has more than {max} bytes", path.display())));
@@ -68,7 +90,8 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Denied`] or [`ErrorKind::Unavailable`] when the lock cannot be opened.
+/// [`ErrorKind::Denied`] when others reach the lock, [`ErrorKind::Denied`] or [`ErrorKind::Unavailable`] when it cannot be
+/// opened.
 pub fn lock(path: &Path) -> Result<File, Error> {
     let lock = beside(path, "lock")?;
     let file = OpenOptions::new()
@@ -76,14 +99,17 @@ pub fn lock(path: &Path) -> Result<File, Error> {
         .truncate(false)
         .write(true)
         .mode(0o600)
-        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+        .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
         .open(&lock)
         .map_err(|e| cannot(&lock, "opened", e))?;
+    // Who else could open it could hold it for ever.
+    check(&lock, &file, CLOSED)?;
     file.lock().map_err(|e| cannot(&lock, "locked", e))?;
     Ok(file)
 }
 
-fn check(path: &Path, file: &File) -> Result<(), Error> {
+/// Returns the length of a file that is one and belongs to us.
+fn check(path: &Path, file: &File, closed_to: u32) -> Result<u64, Error> {
     let metadata = file.metadata().map_err(|e| cannot(path, "examined", e))?;
     let path = path.display();
     let denied = |message| Err(Error::new(ErrorKind::Denied, message));
@@ -94,10 +120,11 @@ fn check(path: &Path, file: &File) -> Result<(), Error> {
     if owner != us && owner != 0 {
         return denied(format!("{path} belongs to user {owner}; run `chown {us} {path}`"));
     }
-    if metadata.mode() & 0o077 != 0 {
-        return denied(format!("{path} is open to other users; run `chmod 600 {path}`"));
+    if metadata.mode() & closed_to != 0 {
+        let mode = 0o640 & !closed_to;
+        return denied(format!("{path} is open to other users; run `chmod {mode:o} {path}`"));
     }
-    Ok(())
+    Ok(metadata.len())
 }
 
 /// A finished file under another name, removed on drop unless it was renamed away.

@@ -36,6 +36,7 @@ pub struct Provisioned {
     uri: KeyUri,
     created: bool,
     ignored: Vec<&'static str>,
+    repaired: Vec<&'static str>,
 }
 
 impl KeySpec {
@@ -73,8 +74,20 @@ impl KeySpec {
 
 impl Provisioned {
     #[cfg(feature = "_remote")]
-    pub(crate) fn new(uri: KeyUri, created: bool, ignored: Vec<&'static str>) -> Self {
-        Self { uri, created, ignored }
+    pub(crate) fn new(uri: &KeyUri, created: bool) -> Self {
+        Self { uri: uri.clone(), created, ignored: Vec::new(), repaired: Vec::new() }
+    }
+
+    #[cfg(any(feature = "azure", feature = "vault"))]
+    pub(crate) fn ignoring(mut self, what: &'static str, is_asked: bool) -> Self {
+        self.ignored.extend(is_asked.then_some(what));
+        self
+    }
+
+    #[cfg(feature = "_remote")]
+    pub(crate) fn repairing(mut self, what: &'static str, is_done: bool) -> Self {
+        self.repaired.extend(is_done.then_some(what));
+        self
     }
 
     /// Returns the key.
@@ -93,5 +106,12 @@ impl Provisioned {
     #[must_use]
     pub fn ignored(&self) -> &[&'static str] {
         &self.ignored
+    }
+
+    /// Returns what a key that was there already lacked, and has now: `rotation`, `tags`. Tags beside those of the
+    /// [`KeySpec`] stay, and so does a rotation that it does not speak of.
+    #[must_use]
+    pub fn repaired(&self) -> &[&'static str] {
+        &self.repaired
     }
 }

@@ -3,7 +3,7 @@
 mod token;
 mod wire;
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 use data_encoding::BASE64;
@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
 
 pub use self::token::VaultToken;
-use self::wire::{Ciphertext, KeyFacts, Plaintext, Refusal};
+use self::wire::{Ciphertext, KeyFacts, KeyFactsData, Plaintext, Refusal};
 use crate::{
     Capabilities, Context, DataKey, Error, ErrorKind, KeySpec, KeyStatus, KeyUri, KeyVersion, Kms,
     OpenConfig, Provisioned, Service, WrappedKey,
@@ -22,6 +22,8 @@ use crate::{
 };
 
 const LABEL: &[u8] = b"zk-kms vault v1";
+const KIND: &str = "aes256-gcm96";
+const SOONEST_ROTATION: Duration = Duration::from_secs(3600);
 /// What Transit puts before its ciphertexts: nonce and tag of AES-GCM around 32 bytes, and nothing else.
 const WRAPPED: usize = 12 + DataKey::LEN + 16;
 
@@ -29,7 +31,7 @@ const WRAPPED: usize = 12 + DataKey::LEN + 16;
 /// unwrap ([Transit, `context`](https://developer.hashicorp.com/vault/api-docs/secret/transit#context)).
 ///
 /// A key that is not derived would ignore the context. Before the first use the key is read, and refused with
-/// [`ErrorKind::Unsupported`] unless it is derived; this also keeps Vault from making a missing key on the fly.
+/// [`ErrorKind::Unsupported`] unless it is derived, of AES-256-GCM, and not convergent; this also keeps Vault from making a missing key on the fly.
 ///
 /// Ciphertexts are stored as bytes; version and text form are put together again for Vault, so that there is one spelling
 /// of each. Rewrapping stays in the service when the context stays; Transit cannot change it.
@@ -49,8 +51,8 @@ pub struct VaultKms {
     key: String,
     api: JsonApi,
     token: VaultToken,
-    /// Set once the key is known to be derived, which can never change.
-    derived: OnceCell<()>,
+    /// Set once the key is known to be of the right kind, which can never change.
+    checked: OnceCell<()>,
 }
 
 impl VaultKms {
@@ -67,7 +69,7 @@ impl VaultKms {
         };
         let api = JsonApi::new(&config.reach(|| format!("https://{host}")))?;
         let (mount, key) = ((*mount).to_owned(), (*key).to_owned());
-        Ok(Self { uri: uri.clone(), mount, key, api, token, derived: OnceCell::new() })
+        Ok(Self { uri: uri.clone(), mount, key, api, token, checked: OnceCell::new() })
     }
 
     pub(crate) fn open(uri: &KeyUri, config: &OpenConfig) -> Result<Self, Error> {
@@ -78,31 +80,43 @@ impl VaultKms {
         Self::new(uri, token, config)
     }
 
-    /// Creates the key as a derived AES-256-GCM key unless it exists, and sets its rotation.
+    /// Creates the key as a derived AES-256-GCM key unless it exists, and sets a rotation that is not as wanted.
     ///
-    /// Vault has no tags; [`Provisioned::ignored`] says so when some are asked for. The mount must exist.
+    /// Vault has no tags; [`Provisioned::ignored`] says so when some are asked for. The mount must exist. Of several callers
+    /// at once one makes the key, and Vault leaves it as it is for the others.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`] when there is a key of that name that is not derived; [`ErrorKind::NotFound`] when there
-    /// is no such mount; or what Vault answers.
+    /// [`ErrorKind::Unsupported`] when there is a key of that name that is of another kind, or not derived;
+    /// [`ErrorKind::Disabled`] when it was deleted softly; [`ErrorKind::NotFound`] when there is no such mount;
+    /// [`ErrorKind::Invalid`] for a rotation more often than hourly; or what Vault answers.
     pub async fn ensure_key(&self, spec: &KeySpec) -> Result<Provisioned, Error> {
-        let existed = match self.facts().await {
-            Ok(_) => true,
-            Err(error) if error.kind() == ErrorKind::NotFound => false,
+        if spec.rotation().is_some_and(|period| period < SOONEST_ROTATION) {
+            return Err(Error::invalid("Vault rotates keys once an hour at most"));
+        }
+        let (facts, created) = match self.facts().await {
+            Ok(facts) => (facts.data, false),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let made = wire::NewKey { kind: KIND, derived: true };
+                self.call(Method::POST, &["keys", &self.key], Some(&made)).await?;
+                // Not what was asked for: what is there. Somebody else may have been faster.
+                (self.facts().await?.data, true)
+            }
             Err(error) => return Err(error),
         };
-        if !existed {
-            let made = wire::NewKey { kind: "aes256-gcm96", derived: true };
-            self.call(Method::POST, &["keys", &self.key], Some(&made)).await?;
+        self.check_kind(&facts)?;
+        if facts.soft_deleted {
+            let text = format!("`{}` was deleted softly: restore it, or take another name", self.uri);
+            return Err(Error::new(ErrorKind::Disabled, text));
         }
-        if let Some(period) = spec.rotation() {
-            let rotation = wire::Rotation { auto_rotate_period: format!("{}s", period.as_secs()) };
+        let period = spec.rotation().map(|period| period.as_secs());
+        let rotating = period.is_some_and(|period| period != facts.auto_rotate_period);
+        if let Some(period) = period.filter(|_| rotating) {
+            let rotation = wire::Rotation { auto_rotate_period: format!("{period}s") };
             self.call(Method::POST, &["keys", &self.key, "config"], Some(&rotation)).await?;
         }
-        self.require_derived().await?;
-        let ignored = if spec.tags().next().is_some() { vec!["tags"] } else { Vec::new() };
-        Ok(Provisioned::new(self.uri.clone(), !existed, ignored))
+        let made = Provisioned::new(&self.uri, created).ignoring("tags", spec.tags().next().is_some());
+        Ok(made.repairing("rotation", rotating && !created))
     }
 
     /// Asks `sys/health` whether the server is initialised, unsealed and active, which needs no token.
@@ -128,17 +142,21 @@ impl VaultKms {
         self.call(Method::GET, &["keys", &self.key], None::<&()>).await?.json()
     }
 
-    async fn require_derived(&self) -> Result<(), Error> {
-        self.derived
-            .get_or_try_init(|| async {
-                if self.facts().await?.data.derived {
-                    return Ok(());
-                }
-                let text = format!("`{}` is not a derived key, so it would not bind contexts", self.uri);
-                Err(Error::new(ErrorKind::Unsupported, text))
-            })
-            .await
-            .copied()
+    async fn require_kind(&self) -> Result<(), Error> {
+        self.checked.get_or_try_init(|| async { self.check_kind(&self.facts().await?.data) }).await.copied()
+    }
+
+    fn check_kind(&self, facts: &KeyFactsData) -> Result<(), Error> {
+        let wrong = if !facts.derived {
+            "is not a derived key, so it would not bind contexts"
+        } else if facts.kind != KIND {
+            "is a key of another kind than `aes256-gcm96`"
+        } else if facts.convergent_encryption {
+            "encrypts convergently, so that equal keys would show"
+        } else {
+            return Ok(());
+        };
+        Err(Error::new(ErrorKind::Unsupported, format!("`{}` {wrong}", self.uri)))
     }
 
     async fn call(
@@ -182,7 +200,7 @@ impl Kms for VaultKms {
     }
 
     async fn wrap_key(&self, key: &DataKey, context: &Context) -> Result<WrappedKey, Error> {
-        self.require_derived().await?;
+        self.require_kind().await?;
         let plaintext = Zeroizing::new(BASE64.encode(key.expose()));
         let body = wire::Encrypt { plaintext: &plaintext, context: derivation(context) };
         self.encrypted(&self.call(Method::POST, &["encrypt", &self.key], Some(&body)).await?)
@@ -190,9 +208,10 @@ impl Kms for VaultKms {
 
     async fn unwrap_key(&self, wrapped: &WrappedKey, context: &Context) -> Result<DataKey, Error> {
         let ciphertext = self.spelled(wrapped)?;
-        self.require_derived().await?;
+        self.require_kind().await?;
         let body = wire::Decrypt { ciphertext: &ciphertext, context: derivation(context) };
-        let answer = self.call(Method::POST, &["decrypt", &self.key], Some(&body)).await?;
+        let answer =
+            self.call(Method::POST, &["decrypt", &self.key], Some(&body)).await.map_err(unwrapping)?;
         let Plaintext { data } = answer.json()?;
         let key = BASE64.decode(data.plaintext.as_bytes()).map(Zeroizing::new).map_err(|_| malformed())?;
         DataKey::from_slice(&key).map_err(|_| Error::cannot_unwrap())
@@ -209,9 +228,11 @@ impl Kms for VaultKms {
             return self.wrap_key(&key, to).await;
         }
         let ciphertext = self.spelled(wrapped)?;
-        self.require_derived().await?;
+        self.require_kind().await?;
         let body = wire::Decrypt { ciphertext: &ciphertext, context: derivation(from) };
-        self.encrypted(&self.call(Method::POST, &["rewrap", &self.key], Some(&body)).await?)
+        let answer =
+            self.call(Method::POST, &["rewrap", &self.key], Some(&body)).await.map_err(unwrapping)?;
+        self.encrypted(&answer)
     }
 
     async fn status(&self) -> Result<KeyStatus, Error> {
@@ -228,7 +249,7 @@ impl Kms for VaultKms {
 
 impl fmt::Debug for VaultKms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { uri, mount: _, key: _, api: _, token: _, derived: _ } = self;
+        let Self { uri, mount: _, key: _, api: _, token: _, checked: _ } = self;
         f.debug_struct("VaultKms").field("uri", uri).finish_non_exhaustive()
     }
 }
@@ -269,5 +290,10 @@ fn refusal(answer: &Answer) -> Error {
     if has(&["disallowed by policy", "too old"]) {
         return Error::new(ErrorKind::NotFound, "the version of the key may not be used any more");
     }
-    Error::cannot_unwrap()
+    answer.failure()
+}
+
+/// A ciphertext that Vault cannot decrypt is invalid, not an unknown request.
+fn unwrapping(error: Error) -> Error {
+    if error.kind() == ErrorKind::Unsupported { Error::cannot_unwrap() } else { error }
 }

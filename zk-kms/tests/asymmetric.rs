@@ -120,6 +120,28 @@ async fn a_file_of_pairs_survives_its_process() {
     assert_eq!(LocalKeyPair::open(&ring, &passphrase).unwrap_err().kind(), ErrorKind::Invalid);
 }
 
+/// Under another passphrase the pairs are the same, and the old one opens nothing.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_of_pairs_changes_its_passphrase() {
+    let (dir, cost) = (tempfile::tempdir().unwrap(), zk_kms::PassphraseCost::new(64, 1, 1).unwrap());
+    let path = dir.path().join("escrow.keyring");
+    let pair = LocalKeyPair::create(&path, "escrow", &"one".into(), cost).unwrap();
+    let (fingerprint, context) = (pair.public_key().await.unwrap().fingerprint(), Context::new());
+    let key = DataKey::generate().unwrap();
+    let wrapped = pair.public_key().await.unwrap().wrap_key(&key, &context).unwrap();
+
+    let wrong = LocalKeyPair::change_passphrase(&path, &"two".into(), &"three".into(), cost).unwrap_err();
+    assert_eq!(wrong.kind(), ErrorKind::Invalid, "{wrong}");
+    LocalKeyPair::change_passphrase(&path, &"one".into(), &"two".into(), cost).unwrap();
+    assert_eq!(LocalKeyPair::open(&path, &"one".into()).unwrap_err().kind(), ErrorKind::Invalid);
+    let again: Arc<dyn AsymmetricKms> = Arc::new(LocalKeyPair::open(&path, &"two".into()).unwrap());
+    let kms = PinnedKms::fetch(again, &fingerprint).await.unwrap();
+    assert_eq!(kms.unwrap_key(&wrapped, &context).await.unwrap(), key);
+    // Who has the file open goes on with what is in memory, and cannot write under the old passphrase.
+    assert_eq!(pair.rotate().unwrap_err().kind(), ErrorKind::Conflict);
+}
+
 #[tokio::test]
 async fn damaged_public_keys_are_refused() {
     let bytes = SERVICE.public_key().await.unwrap().to_bytes();

@@ -337,3 +337,20 @@ fn open_at(path: &Path) -> LocalKms {
 fn cheap() -> PassphraseCost {
     PassphraseCost::new(64, 1, 1).unwrap()
 }
+
+/// Who can open the lock can hold it for ever.
+#[test]
+fn a_lock_that_others_reach_is_refused() {
+    let ring = Ring::new();
+    let kms = ring.open();
+    kms.rotate().unwrap();
+    let lock = PathBuf::from(format!("{}.lock", ring.path.display()));
+    fs::set_permissions(&lock, fs::Permissions::from_mode(0o666)).unwrap();
+    let error = kms.rotate().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+    fs::remove_file(&lock).unwrap();
+    fs::create_dir(&lock).unwrap();
+    assert!(kms.rotate().is_err());
+    fs::remove_dir(&lock).unwrap();
+    kms.rotate().unwrap();
+}

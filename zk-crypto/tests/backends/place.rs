@@ -129,6 +129,13 @@ impl Place {
         Ok(())
     }
 
+    /// How many requests the service was sent so far. A fake counts them itself, also those that came through TLS.
+    pub(crate) fn calls(&self) -> Result<usize, Error> {
+        let (service, _) =
+            self.service.as_ref().ok_or_else(|| Error::new(ErrorKind::Unsupported, "no service"))?;
+        Ok(service.fake().map_or_else(|| service.gate().requests(), |fake| fake.requests("*")))
+    }
+
     fn config(&self) -> OpenConfig {
         let Some((service, _)) = &self.service else { return OpenConfig::new() };
         // The layers cut attempts short; this is the backend's own limit behind them.

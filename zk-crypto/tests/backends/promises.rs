@@ -2,12 +2,14 @@
 
 use std::{
     path::PathBuf,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use testkit::Passage;
+use tokio::task::JoinSet;
 use zk_crypto::{ErrorKind, FileKeyStore, KeyStore, Scope, Sealed};
-use zk_kms::KeyUri;
+use zk_kms::{DataKey, KeyUri};
 
 use crate::{
     place::Place,
@@ -16,7 +18,7 @@ use crate::{
 
 type Outcome = Result<(), Failure>;
 
-pub(crate) const ALL: [&str; 8] = [
+pub(crate) const ALL: [&str; 9] = [
     "a_restart_loses_nothing",
     "a_wrapped_key_in_another_record_opens_nothing",
     "a_rotated_kek_changes_no_data",
@@ -25,6 +27,7 @@ pub(crate) const ALL: [&str; 8] = [
     "a_refused_process_opens_nothing",
     "an_outage_spares_warm_caches",
     "a_hang_meets_the_deadline",
+    "cold_opens_call_once_for_each_key",
 ];
 
 pub(crate) async fn ask(name: &str, place: &Place) -> Outcome {
@@ -40,6 +43,7 @@ pub(crate) async fn ask(name: &str, place: &Place) -> Outcome {
         "a_refused_process_opens_nothing" => a_refused_process_opens_nothing(&world).await,
         "an_outage_spares_warm_caches" => an_outage_spares_warm_caches(&world).await,
         "a_hang_meets_the_deadline" => a_hang_meets_the_deadline(&world).await,
+        "cold_opens_call_once_for_each_key" => cold_opens_call_once_for_each_key(&world).await,
         unknown => panic!("there is no promise {unknown}"),
     }
 }
@@ -200,6 +204,40 @@ async fn a_hang_meets_the_deadline(world: &World<'_>) -> Outcome {
     world.place.network(Passage::Open)?;
     during?;
     recovers(&cold, world, &sealed).await
+}
+
+/// However many values a process opens after its start, and however many at once, it asks the service once for each of
+/// their keys. The server counts.
+async fn cold_opens_call_once_for_each_key(world: &World<'_>) -> Outcome {
+    const KEYS: usize = 40;
+    const OPENS: usize = 10_000;
+    const TASKS: usize = 16;
+    world.place.calls()?;
+    let first = world.start().await?;
+    let mut sealed = Vec::new();
+    for i in 0..KEYS {
+        let scope = Scope::tenant(&format!("tenant-{i}")).unwrap();
+        first.encryptor.create_key(&scope).await?;
+        sealed.push((first.seal(&scope, "text").await?, scope));
+    }
+    let (cold, sealed) = (Arc::new(world.start().await?), Arc::new(sealed));
+    // What a backend asks once for itself is asked now.
+    cold.kms.wrap_key(&DataKey::generate()?, &zk_kms::Context::new()).await?;
+    let before = world.place.calls()?;
+    let mut tasks = JoinSet::new();
+    for task in 0..TASKS {
+        let (cold, sealed) = (Arc::clone(&cold), Arc::clone(&sealed));
+        tasks.spawn(async move {
+            for i in 0..OPENS / TASKS {
+                let (sealed, scope) = &sealed[(task + i) % KEYS];
+                holds(cold.open(scope, sealed).await? == "text", "another text came back")?;
+            }
+            Ok(())
+        });
+    }
+    tasks.join_all().await.into_iter().collect::<Outcome>()?;
+    let calls = world.place.calls()? - before;
+    holds(calls == KEYS, format!("{OPENS} values under {KEYS} keys made {calls} calls"))
 }
 
 /// A KEK, and a key file for it.

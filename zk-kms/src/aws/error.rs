@@ -37,6 +37,9 @@ pub(super) fn failure<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>
     let code = refused.err().meta().code().unwrap_or_default();
     let kind = kind(code, status);
     let text = match kind {
+        ErrorKind::Denied if is_about_the_signature(code) => {
+            "AWS does not take the signature: the clock of this machine is wrong, or the access key"
+        }
         ErrorKind::Denied => "AWS refuses the caller",
         ErrorKind::Disabled => "the key is disabled, pending deletion, or not usable in its state",
         ErrorKind::Invalid => return Error::cannot_unwrap(),
@@ -71,6 +74,9 @@ fn kind(code: &str, status: u16) -> ErrorKind {
         | "MissingAuthenticationToken"
         | "NotAuthorized"
         | "OptInRequired"
+        // Signed at another time: that ends when somebody sets the clock, and no sooner.
+        | "RequestExpired"
+        | "RequestTimeTooSkewed"
         | "SignatureDoesNotMatch"
         | "UnrecognizedClientException" => ErrorKind::Denied,
         "LimitExceededException" | "ThrottlingException" | "Throttling" | "RequestLimitExceeded" => {
@@ -80,8 +86,7 @@ fn kind(code: &str, status: u16) -> ErrorKind {
         | "KMSInternalException"
         | "KeyUnavailableException"
         | "InternalFailure"
-        | "ServiceUnavailable"
-        | "RequestExpired" => ErrorKind::Unavailable,
+        | "ServiceUnavailable" => ErrorKind::Unavailable,
         _ => match status {
             429 => ErrorKind::Throttled,
             401 | 403 => ErrorKind::Denied,
@@ -91,6 +96,14 @@ fn kind(code: &str, status: u16) -> ErrorKind {
             _ => ErrorKind::Unsupported,
         },
     }
+}
+
+/// AWS takes signatures for some minutes, and says this of older ones and of those of the future.
+fn is_about_the_signature(code: &str) -> bool {
+    matches!(
+        code,
+        "InvalidSignatureException" | "RequestExpired" | "RequestTimeTooSkewed" | "SignatureDoesNotMatch"
+    )
 }
 
 pub(super) fn malformed() -> Error {

@@ -30,11 +30,20 @@ pub(super) struct Key {
     pub(super) key: JsonWebKey,
     #[serde(default)]
     pub(super) attributes: Attributes,
+    #[serde(default)]
+    pub(super) tags: BTreeMap<String, String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Tags<'a> {
+    pub(super) tags: BTreeMap<&'a str, &'a str>,
 }
 
 #[derive(Deserialize)]
 pub(super) struct JsonWebKey {
     pub(super) kid: String,
+    #[serde(default)]
+    pub(super) key_ops: Vec<String>,
     pub(super) n: Option<String>,
     pub(super) e: Option<String>,
 }

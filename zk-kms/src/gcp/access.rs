@@ -77,6 +77,9 @@ fn refusal(answer: &Answer) -> Error {
         "FAILED_PRECONDITION" if said.message.contains("DESTROY") => {
             Error::new(ErrorKind::NotFound, "the version of the key was destroyed")
         }
+        "FAILED_PRECONDITION" if said.message.contains(wire::PENDING) => {
+            Error::unavailable("the version of the key is being generated")
+        }
         "FAILED_PRECONDITION" => Error::new(ErrorKind::Disabled, "the key is disabled"),
         "INVALID_ARGUMENT" if said.message.to_ascii_lowercase().contains("checksum") => wire::damaged(),
         "ALREADY_EXISTS" => Error::new(ErrorKind::Conflict, "there is one of that name"),

@@ -8,7 +8,7 @@ use reqwest::Method;
 
 use super::{
     GcpKms, unwrapping,
-    wire::{self, Checked, Decrypted, KeyVersionFacts, Pem, Versions},
+    wire::{self, Checked, Decrypted, KeyVersionFacts, PENDING, Pem, Versions},
 };
 use crate::{
     AsymmetricKms, DataKey, Error, ErrorKind, KeyUri, KeyVersion, OpenConfig, PublicKey, http::malformed,
@@ -31,6 +31,10 @@ use crate::{
 /// # Ok(()) }
 /// ```
 pub struct GcpKeyPair(GcpKms);
+
+const PAGE: &str = "1000";
+/// More versions than anybody has; a service that goes on for ever is none.
+const MAX_PAGES: usize = 100;
 
 impl GcpKeyPair {
     /// Opens a key pair.
@@ -56,14 +60,23 @@ impl GcpKeyPair {
     async fn newest(&self) -> Result<KeyVersion, Error> {
         let mut path = self.0.path("");
         path.push("cryptoKeyVersions".to_owned());
-        let Versions { crypto_key_versions: all } =
-            self.0.call_with(Method::GET, &path, &[("pageSize", "1000")], None::<&()>).await?.json()?;
         let number = |v: &KeyVersionFacts| self.0.version(&v.name).ok()?.as_str().parse::<u32>().ok();
-        let newest = all.iter().filter(|v| v.state == "ENABLED").filter_map(number).max();
-        newest.map(KeyVersion::from).ok_or_else(|| {
-            let text = format!("`{}` has no version that is enabled", self.0.uri);
-            Error::new(if all.is_empty() { ErrorKind::NotFound } else { ErrorKind::Disabled }, text)
-        })
+        let (mut newest, mut is_empty, mut is_coming, mut page) = (None, true, false, String::new());
+        for _ in 0..MAX_PAGES {
+            let query = [("pageSize", PAGE), ("pageToken", page.as_str())];
+            let answer = self.0.call_with(Method::GET, &path, &query, None::<&()>).await?;
+            let Versions { crypto_key_versions: some, next_page_token: next } = answer.json()?;
+            newest = newest.max(some.iter().filter(|v| v.state == "ENABLED").filter_map(number).max());
+            is_empty &= some.is_empty();
+            is_coming |= some.iter().any(|v| v.state == PENDING);
+            if next.is_empty() {
+                return newest
+                    .map(KeyVersion::from)
+                    .ok_or_else(|| none_enabled(&self.0.uri, is_empty, is_coming));
+            }
+            page = next;
+        }
+        Err(malformed())
     }
 }
 
@@ -106,6 +119,14 @@ impl fmt::Debug for GcpKeyPair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GcpKeyPair").field("uri", &self.0.uri).finish_non_exhaustive()
     }
+}
+
+fn none_enabled(uri: &KeyUri, is_empty: bool, is_coming: bool) -> Error {
+    if is_coming {
+        return Error::unavailable(format!("the first version of `{uri}` is being generated"));
+    }
+    let kind = if is_empty { ErrorKind::NotFound } else { ErrorKind::Disabled };
+    Error::new(kind, format!("`{uri}` has no version that is enabled"))
 }
 
 /// What is between the lines of a PEM.

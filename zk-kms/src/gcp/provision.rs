@@ -7,27 +7,70 @@ use reqwest::Method;
 use super::{GcpKms, wire};
 use crate::{Error, ErrorKind, KeySpec, Provisioned, service::rfc3339_after};
 
+const PURPOSE: &str = "ENCRYPT_DECRYPT";
 const DAY: Duration = Duration::from_secs(86_400);
 
 impl GcpKms {
-    /// Creates key ring and key unless they exist, with labels and rotation; sets the rotation of a key that exists.
+    /// Creates key ring and key unless they exist, with labels and rotation; sets those that are not as wanted on a key that
+    /// exists. Of several callers at once one makes the key, and the others find it.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Invalid`] for a rotation more often than daily; or what Google answers.
+    /// [`ErrorKind::Unsupported`] when there is a key of that name of another purpose; [`ErrorKind::Disabled`] when its
+    /// primary version may not be used; [`ErrorKind::Invalid`] for a rotation more often than daily; or what Google
+    /// answers.
     pub async fn ensure_key(&self, spec: &KeySpec) -> Result<Provisioned, Error> {
         if spec.rotation().is_some_and(|period| period < DAY) {
             return Err(Error::invalid("Google rotates keys once a day at most"));
         }
-        let created = match self.key().await {
-            Ok(key) => {
-                self.set_rotation(spec, key.rotation_period.as_deref()).await?;
-                false
+        let found = match self.key().await {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                if self.create(spec).await? {
+                    return Ok(Provisioned::new(&self.uri, true));
+                }
+                // Somebody else was faster, perhaps with other wishes.
+                self.key().await?
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => self.create(spec).await?,
-            Err(error) => return Err(error),
+            found => found?,
         };
-        Ok(Provisioned::new(self.uri.clone(), created, Vec::new()))
+        self.require_symmetric(&found)?;
+        let change = Self::lacking(spec, &found);
+        let (labels, rotation) = (change.labels.is_some(), change.rotation.is_some());
+        let fields = [(labels, "labels"), (rotation, "rotationPeriod,nextRotationTime")];
+        let fields: Vec<_> =
+            fields.into_iter().filter(|(is_wanted, _)| *is_wanted).map(|(_, name)| name).collect();
+        if !fields.is_empty() {
+            let mask = fields.join(",");
+            self.call_with(Method::PATCH, &self.path(""), &[("updateMask", &mask)], Some(&change)).await?;
+        }
+        let made = Provisioned::new(&self.uri, false);
+        Ok(made.repairing("tags", labels).repairing("rotation", rotation))
+    }
+
+    fn require_symmetric(&self, key: &wire::Key) -> Result<(), Error> {
+        if key.purpose != PURPOSE {
+            let text = format!("`{}` exists and is no symmetric key for encryption", self.uri);
+            return Err(Error::new(ErrorKind::Unsupported, text));
+        }
+        // One that is being generated will be enabled.
+        let usable =
+            |primary: &wire::KeyVersionFacts| ["ENABLED", wire::PENDING].contains(&primary.state.as_str());
+        if !key.primary.as_ref().is_some_and(usable) {
+            let text = format!("`{}` exists, and its primary version is not enabled", self.uri);
+            return Err(Error::new(ErrorKind::Disabled, text));
+        }
+        Ok(())
+    }
+
+    /// What is to be changed of a key. A change of labels replaces them all.
+    fn lacking<'a>(spec: &'a KeySpec, found: &'a wire::Key) -> wire::Change<'a> {
+        let mut labels: BTreeMap<&str, &str> =
+            found.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let before = labels.clone();
+        labels.extend(spec.tags());
+        let wanted = spec.rotation().map(rotation);
+        let other = |wanted: &wire::Rotation| found.rotation_period.as_ref() != Some(&wanted.rotation_period);
+        wire::Change { labels: (labels != before).then_some(labels), rotation: wanted.filter(other) }
     }
 
     async fn create(&self, spec: &KeySpec) -> Result<bool, Error> {
@@ -43,7 +86,7 @@ impl GcpKms {
             self.call_with(Method::POST, &below(&[rings]), &[("keyRingId", ring)], Some(&nothing)).await;
         unless_there(made.map(drop))?;
         let body = wire::NewKey {
-            purpose: "ENCRYPT_DECRYPT",
+            purpose: PURPOSE,
             labels: spec.tags().collect(),
             rotation: spec.rotation().map(rotation),
         };
@@ -51,15 +94,6 @@ impl GcpKms {
         unless_there(
             self.call_with(Method::POST, &keys, &[("cryptoKeyId", key)], Some(&body)).await.map(drop),
         )
-    }
-
-    async fn set_rotation(&self, spec: &KeySpec, found: Option<&str>) -> Result<(), Error> {
-        let Some(wanted) = spec.rotation().map(rotation) else { return Ok(()) };
-        if found == Some(wanted.rotation_period.as_str()) {
-            return Ok(());
-        }
-        let mask = [("updateMask", "rotationPeriod,nextRotationTime")];
-        self.call_with(Method::PATCH, &self.path(""), &mask, Some(&wanted)).await.map(drop)
     }
 }
 

@@ -8,6 +8,9 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::{Error, http::malformed};
 
+/// The state of a version whose key is not there yet, which takes a while in an HSM.
+pub(super) const PENDING: &str = "PENDING_GENERATION";
+
 /// Bytes as Google takes them: base64, and their CRC32C as a number in a string.
 pub(super) struct Checked {
     pub(super) base64: Zeroizing<String>,
@@ -78,6 +81,10 @@ pub(super) struct Decrypted {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Key {
+    #[serde(default)]
+    pub(super) purpose: String,
+    #[serde(default)]
+    pub(super) labels: BTreeMap<String, String>,
     pub(super) primary: Option<KeyVersionFacts>,
     pub(super) rotation_period: Option<String>,
 }
@@ -94,6 +101,14 @@ pub(super) struct KeyVersionFacts {
 pub(super) struct NewKey<'a> {
     pub(super) purpose: &'static str,
     pub(super) labels: BTreeMap<&'a str, &'a str>,
+    #[serde(flatten)]
+    pub(super) rotation: Option<Rotation>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Change<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) labels: Option<BTreeMap<&'a str, &'a str>>,
     #[serde(flatten)]
     pub(super) rotation: Option<Rotation>,
 }
@@ -124,6 +139,8 @@ pub(super) struct Said {
 pub(super) struct Versions {
     #[serde(default)]
     pub(super) crypto_key_versions: Vec<KeyVersionFacts>,
+    #[serde(default)]
+    pub(super) next_page_token: String,
 }
 
 #[cfg(feature = "rsa")]

@@ -1,6 +1,6 @@
 //! The name of a key-encryption key.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, net::Ipv4Addr, str::FromStr};
 
 use crate::Error;
 
@@ -10,7 +10,8 @@ const MAX_LOCAL_NAME: usize = 64;
 /// The URI of a key-encryption key.
 ///
 /// Parsing is strict, because a URI comes from configuration and from stored rows and ends up in requests: ASCII only, at
-/// most 512 bytes, no empty part, no `.` or `..` part, no percent signs, queries, fragments or user names.
+/// most 512 bytes, no empty part, no `.` or `..` part, no percent signs, queries, fragments or user names. A name that its
+/// service would refuse is refused here, before anybody is asked.
 ///
 /// ```text
 /// local:<name>
@@ -169,13 +170,22 @@ impl Service {
         let parts: Vec<&str> = rest.split('/').collect();
         match (self, parts.as_slice()) {
             (Self::Local | Self::AnyOf, [name]) => name.len() <= MAX_LOCAL_NAME && is_part(name),
-            (Self::AwsKms, [arn, id]) => is_kms_arn(arn) && is_part(id),
+            (Self::AwsKms, [arn, id]) => is_kms_arn(arn, id),
             (Self::GcpKms, ["projects", p, "locations", l, "keyRings", r, "cryptoKeys", k]) => {
-                [p, l, r, k].into_iter().all(|part| is_part(part))
+                // https://cloud.google.com/kms/docs/reference/rest: `[a-zA-Z0-9_-]{1,63}`
+                is_name(p, 30, "-")
+                    && is_name(l, 63, "-")
+                    && [r, k].iter().all(|part| is_name(part, 63, "_-"))
             }
-            (Self::AzureKeyVault, [host, key]) => is_host(host) && is_part(key),
-            (Self::AzureKeyVault, [host, key, version]) => is_host(host) && is_part(key) && is_part(version),
-            (Self::VaultTransit, [host, mount, key]) => is_host(host) && is_part(mount) && is_part(key),
+            // https://learn.microsoft.com/azure/key-vault/general/about-keys-secrets-certificates: `[0-9a-zA-Z-]{1,127}`
+            (Self::AzureKeyVault, [host, key]) => is_host(host) && is_name(key, 127, "-"),
+            (Self::AzureKeyVault, [host, key, version]) => {
+                is_host(host) && is_name(key, 127, "-") && is_name(version, 32, "")
+            }
+            // Vault's framework.GenericNameRegex ends names with a word character.
+            (Self::VaultTransit, [host, mount, key]) => {
+                is_host(host) && is_part(mount) && is_part(key) && !key.ends_with(['-', '.'])
+            }
             _ => false,
         }
     }
@@ -204,21 +214,44 @@ fn is_part(part: &str) -> bool {
         && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
 }
 
+/// A part with no other characters than letters, digits and these.
+fn is_name(part: &str, longest: usize, others: &str) -> bool {
+    is_part(part)
+        && part.len() <= longest
+        && part.chars().all(|c| c.is_ascii_alphanumeric() || others.contains(c))
+}
+
 /// `host` or `host:port`
 pub(crate) fn is_host(host: &str) -> bool {
     let (name, port) = host.split_once(':').unwrap_or((host, "443"));
     let digits = (1..=5).contains(&port.len()) && port.bytes().all(|b| b.is_ascii_digit());
-    is_part(name) && digits && port.parse::<u16>().is_ok_and(|p| p != 0)
+    is_host_name(name) && digits && port.parse::<u16>().is_ok_and(|p| p != 0)
 }
 
-/// `arn:<partition>:kms:<region>:<account>:key` or `..:alias`; the id stands after the slash.
-fn is_kms_arn(arn: &str) -> bool {
+/// Labels as DNS has them, with `_` besides, or an address of IPv4 in its one usual spelling.
+fn is_host_name(name: &str) -> bool {
+    let label = |label: &str| is_name(label, 63, "_-") && !label.ends_with('-');
+    if name.len() > 253 || !name.split('.').all(label) {
+        return false;
+    }
+    // SECURITY: parsers of URLs take `127.1`, `0x7f.1` and `2130706433` for addresses, so they would go where nobody reads.
+    let last = name.rsplit('.').next().unwrap_or(name);
+    !last.starts_with(|c: char| c.is_ascii_digit())
+        || name.parse::<Ipv4Addr>().is_ok_and(|address| address.to_string() == name)
+}
+
+/// `arn:<partition>:kms:<region>:<account>:key` or `..:alias`; the id stands after the slash. Partition and region end up in
+/// the name of AWS' host. <https://docs.aws.amazon.com/kms/latest/APIReference/API_CreateAlias.html> has the names.
+fn is_kms_arn(arn: &str, id: &str) -> bool {
+    let plain = |part: &str| is_name(part, 32, "-") && !part.contains(|c: char| c.is_ascii_uppercase());
     match arn.split(':').collect::<Vec<_>>().as_slice() {
-        ["arn", partition, "kms", region, account, "key" | "alias"] => {
-            is_part(partition)
-                && is_part(region)
+        ["arn", partition, "kms", region, account, kind @ ("key" | "alias")] => {
+            plain(partition)
+                && partition.starts_with("aws")
+                && plain(region)
                 && account.len() == 12
                 && account.bytes().all(|b| b.is_ascii_digit())
+                && if *kind == "key" { is_name(id, 128, "-") } else { is_name(id, 250, "_-") }
         }
         _ => false,
     }
@@ -258,7 +291,16 @@ mod tests {
             ("gcp-kms://projects/p/locations/europe/keyRings/r/cryptoKeys/k", Service::GcpKms),
             ("azure-kv://v.vault.azure.net/key", Service::AzureKeyVault),
             ("azure-kv://v.vault.azure.net/key/0123456789abcdef", Service::AzureKeyVault),
+            ("azure-kv://v.vault.azure.net/Key-1/0123456789abcdef0123456789abcdef", Service::AzureKeyVault),
+            ("aws-kms://arn:aws-us-gov:kms:us-gov-east-1:111122223333:key/mrk-0a1b", Service::AwsKms),
+            ("aws-kms://arn:aws:kms:eu-west-1:111122223333:alias/team_orders-1", Service::AwsKms),
+            (
+                "gcp-kms://projects/my-shop-1/locations/europe-west1/keyRings/r_1/cryptoKeys/K-1",
+                Service::GcpKms,
+            ),
             ("vault-transit://vault.internal:8200/transit/orders", Service::VaultTransit),
+            ("vault-transit://vault_1:8200/transit/orders.v2", Service::VaultTransit),
+            ("vault-transit://10.0.0.7:8200/transit/orders", Service::VaultTransit),
         ] {
             let uri = KeyUri::parse(text).unwrap();
             assert_eq!((uri.service(), uri.to_string()), (service, text.to_owned()));
@@ -331,6 +373,28 @@ mod tests {
             "vault-transit://h:+80/m/k",
             "vault-transit://h/m/k?x",
             "http://h/m/k",
+            // What the services would refuse.
+            "aws-kms://arn:aws:kms:eu.evil.example:111122223333:key/a",
+            "aws-kms://arn:evil:kms:eu:111122223333:key/a",
+            "aws-kms://arn:aws:kms:EU:111122223333:key/a",
+            "aws-kms://arn:aws:kms:eu:111122223333:alias/a.b",
+            "aws-kms://arn:aws:kms:eu:111122223333:key/a_b",
+            "gcp-kms://projects/p/locations/l/keyRings/r/cryptoKeys/k.k",
+            "gcp-kms://projects/p.q/locations/l/keyRings/r/cryptoKeys/k",
+            "azure-kv://v.vault.azure.net/k_k",
+            "azure-kv://v.vault.azure.net/k/0-1",
+            "azure-kv://v.vault.azure.net/k/012345678901234567890123456789012",
+            "vault-transit://h/m/k-",
+            "vault-transit://h/m/k.",
+            // Hosts that are none, or are read as another.
+            "vault-transit://h./m/k",
+            "vault-transit://h..g/m/k",
+            "vault-transit://h-/m/k",
+            "vault-transit://127.1/m/k",
+            "vault-transit://0x7f.0.0.1/m/k",
+            "vault-transit://2130706433/m/k",
+            "vault-transit://127.0.0.01/m/k",
+            "vault-transit://1.2.3.4.5/m/k",
             &long,
             &very_long,
         ] {

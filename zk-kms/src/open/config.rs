@@ -64,7 +64,7 @@ impl OpenConfig {
         self
     }
 
-    /// Trusts these certificate authorities (PEM) beside those of the system, for all services but AWS.
+    /// Trusts these certificate authorities (PEM) instead of those of the system, for all services but AWS.
     #[must_use]
     pub fn certificate_authorities(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.authorities = Some(pem.into());

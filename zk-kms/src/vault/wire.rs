@@ -48,7 +48,14 @@ pub(super) struct PlaintextData {
 
 #[derive(Deserialize)]
 pub(super) struct KeyFactsData {
+    #[serde(default, rename = "type")]
+    pub(super) kind: String,
     pub(super) derived: bool,
+    #[serde(default)]
+    pub(super) convergent_encryption: bool,
+    /// In seconds.
+    #[serde(default)]
+    pub(super) auto_rotate_period: u64,
     pub(super) latest_version: u32,
     /// OpenBao only.
     #[serde(default)]

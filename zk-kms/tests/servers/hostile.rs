@@ -3,21 +3,19 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
-    sync::{Arc, Mutex},
+    sync::Arc,
     thread,
     time::Duration,
 };
 
-use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
-use tracing_subscriber::fmt::MakeWriter;
+use data_encoding::{BASE64, BASE64URL_NOPAD};
 use zk_kms::{
-    AsymmetricKms, AwsKms, AzureKeyPair, Context, DataKey, ErrorKind, KeySpec, KeyVersion, Kms, LocalKeyPair,
-    OpenConfig, PinnedKms, PublicKey, WrappedKey, layers::Guard, open,
+    AsymmetricKms, AwsKeyPair, AwsKms, AzureKeyPair, Context, DataKey, ErrorKind, GcpKeyPair, KeySpec,
+    KeyVersion, Kms, LocalKeyPair, OpenConfig, PinnedKms, PublicKey, WrappedKey, layers::Guard, open,
 };
 
-/// The data key, which every answer of the server holds.
-const SECRET: &[u8; 32] = b"MARKED-SECRET-KEY-0123456789-abc";
-const TOKEN: &str = "MARKED-TOKEN-9876543210";
+use crate::captured::{Captured, SECRET, TOKEN};
+
 const ARN: &str = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd";
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,7 +28,10 @@ enum Answer {
     OtherJson,
     WrongContentType,
     Cut,
+    Dripping,
     Status(u16),
+    /// AWS' refusal of this name.
+    Code(&'static str),
 }
 
 const ANSWERS: [Answer; 17] = [
@@ -55,12 +56,7 @@ const ANSWERS: [Answer; 17] = [
 
 #[tokio::test]
 async fn bad_answers_are_typed_errors_and_show_nothing() {
-    let captured = Captured::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::DEBUG)
-        .with_writer(captured.clone())
-        .finish();
-    let _logging = tracing::subscriber::set_default(subscriber);
+    let (captured, _logging) = Captured::logging(tracing::Level::DEBUG);
     let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
     let elsewhere_url = format!("http://{}", elsewhere.local_addr().unwrap());
     elsewhere.set_nonblocking(true).unwrap();
@@ -69,31 +65,95 @@ async fn bad_answers_are_typed_errors_and_show_nothing() {
         let server = Server::start(answer, elsewhere_url.clone());
         for kms in backends(&server.url).await {
             let what = format!("{answer:?} to {}", kms.uri());
-            captured.note(&format!("{kms:?}"));
+            captured.debug(&kms);
             let (key, context) = (DataKey::from_slice(SECRET).unwrap(), Context::new());
-            if let Err(error) = kms.wrap_key(&key, &context).await {
-                captured.error(&error);
-            }
-            let wrapped = wrapped(&*kms);
+            let (wrapped, other) = (wrapped(&*kms), Context::new().with("to", "b").unwrap());
             let error = kms.unwrap_key(&wrapped, &context).await.map(|_| what.clone()).unwrap_err();
             captured.error(&error);
             check_kind(answer, &error, &what);
-            if let Err(error) =
-                kms.rewrap_key(&wrapped, &context, &Context::new().with("to", "b").unwrap()).await
-            {
-                captured.error(&error);
-            }
-            if let Err(error) = kms.status().await {
-                captured.error(&error);
-            }
+            let rewrapped = kms.rewrap_key(&wrapped, &context, &other).await;
+            let error = rewrapped.map(|_| what.clone()).unwrap_err();
+            captured.error(&error);
+            check_kind(answer, &error, &what);
+            // What wraps here asks nobody, and Vault's server answers questions about the key.
+            let asks = !kms.capabilities().wraps_with_public_key();
+            let answers_status = kms.uri().service() == zk_kms::Service::VaultTransit;
+            let wrap = kms.wrap_key(&key, &context).await.map(drop);
+            check_call(&captured, answer, wrap, asks, &format!("wrapping, {what}"));
+            check_call(&captured, answer, kms.status().await.map(drop), !answers_status, &what);
             let spec = KeySpec::new().tag("a", "b");
             if let Err(error) = zk_kms::ensure_key(kms.uri(), &config(&server.url), &spec).await {
                 captured.error(&error);
             }
         }
+        for pair in pairs(&server.url).await {
+            let what = format!("{answer:?} to the pair {}", pair.uri());
+            captured.debug(&pair);
+            let version = wrapped_version(pair.uri());
+            let error = pair.decrypt(&version, &[7; 384]).await.map(|_| what.clone()).unwrap_err();
+            captured.error(&error);
+            check_kind(answer, &error, &what);
+            check_call(&captured, answer, pair.public_key().await.map(drop), true, &what);
+        }
     }
     assert!(elsewhere.accept().is_err(), "a redirect to another host was followed");
+    assert!(captured.text().contains("a call failed"), "the log of the layers is here");
     captured.check();
+}
+
+/// A server that never stops and never finishes costs its caller the timeout, whatever it drips.
+#[tokio::test]
+async fn an_answer_that_drips_meets_the_timeout() {
+    let server = Server::start(Answer::Dripping, String::new());
+    let config = config(&server.url).timeout(Duration::from_secs(1));
+    let mut calls = tokio::task::JoinSet::new();
+    for uri in ["vault-transit://vault/other/k", "gcp-kms://projects/p/locations/l/keyRings/r/cryptoKeys/k"] {
+        let kms = open(&uri.parse().unwrap(), &config).await.unwrap();
+        calls.spawn(async move { kms.unwrap_key(&wrapped(&*kms), &Context::new()).await.map(drop) });
+    }
+    let kms = open(&format!("aws-kms://{ARN}").parse().unwrap(), &config).await.unwrap();
+    calls.spawn(async move { kms.unwrap_key(&wrapped(&*kms), &Context::new()).await.map(drop) });
+    let pair = AzureKeyPair::open(&"azure-kv://shop.vault.azure.net/k".parse().unwrap(), &config).unwrap();
+    calls.spawn(async move { pair.public_key().await.map(drop) });
+    let ended = tokio::time::timeout(Duration::from_secs(10), calls.join_all()).await.expect("they end");
+    for result in ended {
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::Unavailable);
+    }
+}
+
+/// What the services say when a clock is wrong names the clock, and is not tried again.
+#[tokio::test]
+async fn a_wrong_clock_is_named() {
+    for code in
+        ["InvalidSignatureException", "SignatureDoesNotMatch", "RequestExpired", "RequestTimeTooSkewed"]
+    {
+        let server = Server::start(Answer::Code(code), String::new());
+        let kms = open(&format!("aws-kms://{ARN}").parse().unwrap(), &config(&server.url)).await.unwrap();
+        let error = kms.unwrap_key(&wrapped(&*kms), &Context::new()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+        assert!(error.to_string().contains("clock") && error.to_string().contains(code), "{error}");
+    }
+    let server = Server::start(Answer::Status(401), String::new());
+    let pair =
+        AzureKeyPair::open(&"azure-kv://shop.vault.azure.net/k".parse().unwrap(), &config(&server.url));
+    let error = pair.unwrap().public_key().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+    assert!(error.to_string().contains("has expired, is not valid yet"), "{error}");
+}
+
+/// A call that asks the service fails as it answers; one that does not may succeed.
+fn check_call(captured: &Captured, answer: Answer, call: Result<(), zk_kms::Error>, asks: bool, what: &str) {
+    match call {
+        Ok(()) => assert!(!asks, "{what} went well"),
+        Err(error) => {
+            captured.error(&error);
+            match answer {
+                // Only what unwraps can be wrong about the bytes.
+                Answer::Status(400) => assert_eq!(error.kind(), ErrorKind::Unsupported, "{what}: {error}"),
+                _ => check_kind(answer, &error, what),
+            }
+        }
+    }
 }
 
 /// A service that cannot be told from a stranger is away; one that says no has said no.
@@ -137,9 +197,29 @@ async fn backends(url: &str) -> Vec<Arc<dyn Kms>> {
     all
 }
 
+/// Key pairs without what wraps for them here.
+async fn pairs(url: &str) -> Vec<Arc<dyn AsymmetricKms>> {
+    let in_google = "gcp-kms://projects/p/locations/l/keyRings/r/cryptoKeys/k".parse().unwrap();
+    let in_aws = format!("aws-kms://{ARN}").parse().unwrap();
+    let in_azure = "azure-kv://shop.vault.azure.net/k".parse().unwrap();
+    vec![
+        Arc::new(GcpKeyPair::open(&in_google, &config(url)).unwrap()),
+        Arc::new(AwsKeyPair::open(&in_aws, &config(url)).await.unwrap()),
+        Arc::new(AzureKeyPair::open(&in_azure, &config(url)).unwrap()),
+    ]
+}
+
+fn wrapped_version(uri: &zk_kms::KeyUri) -> KeyVersion {
+    KeyVersion::new(if uri.service() == zk_kms::Service::AwsKms { "1234abcd" } else { "1" }).unwrap()
+}
+
 async fn some_public_key(uri: zk_kms::KeyUri) -> PublicKey {
-    let der = LocalKeyPair::ephemeral("any").unwrap().public_key().await.unwrap().der().to_vec();
-    PublicKey::rsa_oaep_256(uri, KeyVersion::new("1").unwrap(), &der).unwrap()
+    // Made once: it takes a while.
+    static DER: tokio::sync::OnceCell<Vec<u8>> = tokio::sync::OnceCell::const_new();
+    let der = DER.get_or_init(async || {
+        LocalKeyPair::ephemeral("any").unwrap().public_key().await.unwrap().der().to_vec()
+    });
+    PublicKey::rsa_oaep_256(uri, KeyVersion::new("1").unwrap(), der.await).unwrap()
 }
 
 /// Something that looks wrapped, for each backend.
@@ -197,7 +277,13 @@ fn serve(mut stream: TcpStream, answer: Answer, elsewhere: &str) -> std::io::Res
         r#"{{"plaintext":"{base64}","Plaintext":"{base64}","value":"{url64}","data":{{"plaintext":"{base64}"}},"message":"{base64}""#
     );
     if head.starts_with("GET /v1/transit/keys/") {
-        return send(&mut stream, 200, json, "", r#"{"data":{"derived":true,"latest_version":1}}"#);
+        return send(
+            &mut stream,
+            200,
+            json,
+            "",
+            r#"{"data":{"type":"aes256-gcm96","derived":true,"latest_version":1}}"#,
+        );
     }
     match answer {
         Answer::Redirect => send(&mut stream, 307, json, &format!("Location: {elsewhere}/v1/\r\n"), "{}"),
@@ -217,6 +303,18 @@ fn serve(mut stream: TcpStream, answer: Answer, elsewhere: &str) -> std::io::Res
         Answer::Cut => {
             write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: {json}\r\nContent-Length: 999\r\n\r\n{good}")
         }
+        Answer::Dripping => {
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: {json}\r\nContent-Length: 9999\r\n\r\n")?;
+            loop {
+                write!(stream, " ")?;
+                thread::sleep(Duration::from_millis(100));
+            }
+        }
+        Answer::Code(code) => {
+            let body =
+                format!(r#"{{"__type":"{code}","message":"Signature not yet current: 20380119T031407Z"}}"#);
+            send(&mut stream, 400, "application/x-amz-json-1.1", "", &body)
+        }
         Answer::Status(status) => {
             send(&mut stream, status, json, "", &format!("{good},\"__type\":\"Strange\"}}"))
         }
@@ -229,63 +327,6 @@ fn send(stream: &mut TcpStream, status: u16, kind: &str, headers: &str, body: &s
         stream,
         "HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\n{headers}Connection: close\r\nContent-Length: {length}\r\n\r\n{body}"
     )
-}
-
-/// Everything that anybody could have read: logs, errors with all their causes, Debug.
-#[derive(Clone, Default)]
-struct Captured(Arc<Mutex<Vec<u8>>>);
-
-impl Captured {
-    fn note(&self, text: &str) {
-        self.0.lock().unwrap().extend(text.as_bytes());
-    }
-
-    fn error(&self, error: &zk_kms::Error) {
-        self.note(&format!("{error:?} {error:#?}"));
-        let mut cause: Option<&dyn std::error::Error> = Some(error);
-        while let Some(error) = cause {
-            self.note(&format!("{error} {error:?}"));
-            cause = error.source();
-        }
-    }
-
-    fn check(&self) {
-        let text = String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned();
-        assert!(text.contains("a call failed"), "the log of the layers is here");
-        let numbers = |bytes: &[u8]| format!("{:?}", &bytes[..8]).replace(['[', ']'], "");
-        for shown in [
-            "MARKED".to_owned(),
-            BASE64.encode(SECRET)[..16].to_owned(),
-            HEXLOWER.encode(&SECRET[..8]),
-            numbers(SECRET),
-            numbers(BASE64.encode(SECRET).as_bytes()),
-            numbers(TOKEN.as_bytes()),
-        ] {
-            if let Some(at) = text.find(&shown) {
-                let around: String = text.chars().skip(at.saturating_sub(300)).take(600).collect();
-                panic!("`{shown}` is shown: ..{around}..");
-            }
-        }
-    }
-}
-
-impl Write for Captured {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Captured {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
 }
 
 /// The type is public, and made with the configuration too.

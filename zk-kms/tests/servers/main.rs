@@ -13,11 +13,16 @@ mod admin;
 mod any_of;
 mod aws;
 mod azure;
+mod captured;
 mod faults;
 mod google;
 mod hostile;
 mod local;
+mod marked;
+mod outage;
 mod pairs;
+mod provision;
+mod scripted;
 mod vault;
 
 use std::{fs, path::PathBuf};
