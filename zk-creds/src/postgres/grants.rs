@@ -1,7 +1,7 @@
 //! What is issued beside logins, under the same kind of lease: tokens, certificates, and loans of stored secrets.
 
 use std::fmt;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -196,7 +196,7 @@ impl Issuer {
     }
 
     /// Stores a grant and records it.
-    pub(super) async fn grant<D: Serialize>(
+    pub(super) async fn grant<D: Serialize + Sync>(
         &self,
         transaction: &Transaction<'_>,
         draft: Draft<'_, D>,
@@ -306,7 +306,7 @@ pub(super) fn ended(grant: Uuid) -> Error {
 
 /// How much of a lifetime is left before a lease's maximum.
 #[cfg(feature = "authority")]
-pub(super) fn left(lease: &Lease, lifetime: Duration, now: SystemTime) -> Duration {
+pub(super) fn left(lease: &Lease, lifetime: Duration, now: std::time::SystemTime) -> Duration {
     lease.max_expires_at.duration_since(now).unwrap_or_default().min(lifetime)
 }
 
