@@ -70,6 +70,7 @@ registry! {
     504 VanishingRow "an update that can make the row invisible to its author, and then fails";
     505 GuessedHash "a masked role that may write what it sees hashed";
     506 NotCompared "rules that were not compared with each other, because they are too many";
+    507 TenantUnindexed "a tenant column that no index leads with";
 }
 
 impl Code {

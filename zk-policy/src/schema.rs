@@ -145,6 +145,9 @@ pub struct Column {
     /// Whether the server computes it, so that no one may write it (`GENERATED ALWAYS AS`).
     #[serde(default)]
     pub generated: bool,
+    /// Whether an index leads with it; None when that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub indexed: Option<bool>,
 }
 
 fn yes() -> bool {
@@ -154,13 +157,20 @@ fn yes() -> bool {
 impl Column {
     /// A column that may be NULL.
     pub fn new(name: impl Into<String>, ty: ColumnType) -> Self {
-        Self { name: name.into(), ty, nullable: true, generated: false }
+        Self { name: name.into(), ty, nullable: true, generated: false, indexed: None }
     }
 
     /// The same column, declared NOT NULL.
     #[must_use]
     pub fn not_null(mut self) -> Self {
         self.nullable = false;
+        self
+    }
+
+    /// The same column, known to be led with by an index, or by none.
+    #[must_use]
+    pub fn indexed(mut self, indexed: bool) -> Self {
+        self.indexed = Some(indexed);
         self
     }
 }

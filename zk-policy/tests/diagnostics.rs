@@ -67,12 +67,34 @@ fn a_mistake_is_drawn_over_the_source() {
     insta::assert_snapshot!(drawn);
 }
 
-/// What no file in `mistakes` can show: limits, and JSON.
-fn elsewhere() -> [(Code, Diagnostics); 3] {
+/// What no file in `mistakes` can show: limits, JSON, and what depends on the schema.
+fn elsewhere() -> [(Code, Diagnostics); 4] {
     let deep = format!("policy p table t {{ allow r select where {} a", "(".repeat(100));
     let json = Document::from_json(b"[]").unwrap_err();
     let many = compare_many(3).unwrap().warnings().clone();
-    [(Code::Limit, Document::parse(&deep).unwrap_err()), (Code::Json, json), (Code::NotCompared, many)]
+    let slow = of_tenants(Some(false));
+    [
+        (Code::Limit, Document::parse(&deep).unwrap_err()),
+        (Code::Json, json),
+        (Code::NotCompared, many),
+        (Code::TenantUnindexed, slow),
+    ]
+}
+
+/// The warnings about a table of tenants, by what is known of its index.
+fn of_tenants(indexed: Option<bool>) -> Diagnostics {
+    let mut column = Column::new("tenant", ColumnType::Scalar(Scalar::Uuid)).not_null();
+    column.indexed = indexed;
+    let text = "policy p role r claim t: uuid table a { tenant tenant = claim.t allow r select }";
+    let schema = Schema::default().table("public", "a", [column]);
+    check(&Document::parse(text).unwrap(), &schema).unwrap().warnings().clone()
+}
+
+#[test]
+fn a_tenant_column_without_an_index_is_told_where_that_is_known() {
+    assert!(of_tenants(None).is_empty() && of_tenants(Some(true)).is_empty());
+    let told: Vec<String> = of_tenants(Some(false)).iter().map(|d| d.message.clone()).collect();
+    assert_eq!(told, ["no index leads with `tenant`: each statement reads the rows of all tenants"]);
 }
 
 /// Tables `t0`, `t1` and so on, each with a foreign key to the next and one from `back` to the one before.

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::roles::{RoleSet, Roles};
 use super::truth::{Effort, Truths, columns, implies, possible};
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
-use crate::document::{Command, Document, Effect, MaskRule, Table};
+use crate::document::{Command, Document, Effect, MaskRule, Table, Tenancy};
 use crate::ir::{Predicate, Right, TablePolicy};
-use crate::schema::{QualifiedName, Schema};
+use crate::schema::{QualifiedName, Schema, TableShape};
 use crate::source::Span;
 
 /// How many rules of one table are compared with each other.
@@ -39,6 +39,7 @@ pub(super) fn warnings(
         let (Some(policy), Some(shape)) = (tables.get(name), schema.find(&name.schema, &name.table)) else {
             continue;
         };
+        unindexed(table, shape, &mut warnings);
         let truths = rules.iter().map(|rule| possible(&rule.predicate, shape, schema, &mut effort)).collect();
         let mut sense = Sense { document, roles, table, policy, rules, truths, effort: &mut effort };
         let mut found = Diagnostics::default();
@@ -55,6 +56,17 @@ pub(super) fn warnings(
         }
     }
     warnings
+}
+
+/// A tenant column that is known to lead no index.
+fn unindexed(table: &Table, shape: &TableShape, warnings: &mut Diagnostics) {
+    let Some(Tenancy::Tenant { column, .. }) = &table.tenancy else { return };
+    if shape.column(column.as_str()).is_none_or(|column| column.indexed != Some(false)) {
+        return;
+    }
+    let message = format!("no index leads with `{column}`: each statement reads the rows of all tenants");
+    let diagnostic = Diagnostic::new(Code::TenantUnindexed, column.span(), message);
+    warnings.push(diagnostic.help("create an index that begins with it"));
 }
 
 /// One table of a policy without mistakes.

@@ -352,3 +352,25 @@ async fn tables_called_like_our_aliases_settle() {
         assert!(again.is_empty(), "{name}: {again}");
     }
 }
+
+/// What a catalog says of a column, and what a check makes of it.
+#[tokio::test]
+async fn whether_an_index_leads_with_a_column_is_read() {
+    let mut crm = Crm::create().await;
+    crm.owner
+        .batch_execute(
+            "CREATE TABLE slow (tenant_id uuid NOT NULL, a int8, b int8, c int8, PRIMARY KEY (a, tenant_id));
+             CREATE INDEX ON slow (b) WHERE b > 0; CREATE INDEX ON slow USING hash (c)",
+        )
+        .await
+        .unwrap();
+    let schema = pg::read_schema(&mut crm.owner).await.unwrap();
+    let shape = schema.find("public", "slow").unwrap();
+    let indexed: Vec<_> = shape.columns().map(|column| column.indexed).collect();
+    assert_eq!(indexed, [Some(false), Some(true), Some(false), Some(true)], "a partial index is none");
+    let text = "policy p role r claim t: uuid table slow { tenant tenant_id = claim.t allow r select }";
+    let of = |schema| check(&Document::parse(text).unwrap(), schema).unwrap().warnings().to_string();
+    assert!(of(&schema).contains("W507"), "{}", of(&schema));
+    crm.owner.batch_execute("CREATE INDEX ON slow (tenant_id)").await.unwrap();
+    assert_eq!(of(&pg::read_schema(&mut crm.owner).await.unwrap()), "");
+}
