@@ -29,7 +29,7 @@ use data::Dice;
 use lab::Lab;
 use rights::{Caller, Rights};
 use zk_policy::pg::{self, ClaimKey};
-use zk_policy::{Consent, Document, Plan, Policy};
+use zk_policy::{Document, Plan, Policy};
 
 /// Rows of each table, so many that each condition has some to decide about.
 const ROWS: usize = 12;
@@ -362,9 +362,9 @@ impl Bench {
         false
     }
 
-    async fn repair(&mut self, plan: Plan) {
-        let accepted = plan.accept(Consent::Widening).unwrap();
-        pg::apply(&mut self.lab.root, accepted, &pg::ApplyConfig::default()).await.unwrap();
+    /// Does what the plan says, by hand: that an apply verifies is seen elsewhere, and takes three times as long.
+    async fn repair(&mut self, plan: &Plan) {
+        self.lab.root.batch_execute(&plan.to_sql()).await.unwrap_or_else(|e| panic!("{plan}\n{e:?}"));
     }
 }
 
@@ -429,8 +429,8 @@ async fn no_clause_is_removed_unnoticed() {
             if let Some(felt) = mutant.felt.map(|kind| kinds.entry(kind).or_default()) {
                 *felt = *felt || bench.noticed().await;
             }
-            // An apply that leaves anything to do fails; that all is as it was is seen at the end.
-            bench.repair(plan).await;
+            // That all is as it was is seen at the end.
+            bench.repair(&plan).await;
         }
         assert!(!bench.planned().await, "{}: not repaired", file.display());
         assert!(!bench.noticed().await, "{}: what was repaired is as it was", file.display());
