@@ -18,8 +18,8 @@ use sha2::Sha256;
 use zk_crypto::{
     Access, AfterFailure, Column, Context, Encryptor, EncryptorConfig, ErrorKind, FileKeyStore, Hazard,
     IndexSpec, JobControl, Json, Kem, KeyId, KeyRecord, KeyState, KeyStore, KmsWriter, MemoryKeyStore,
-    Migration, Normalizer, PostgresKeyStore, RecipientKey, Reindex, Reseal, Rewrapped, Scope, SlowHash,
-    Suite, WriteOnly, clock::SystemClock, testing::ManualClock,
+    Migration, Normalizer, PostgresKeyStore, RecipientKey, Reindex, Reseal, Rewrapped, Scope, ScopedKeyStore,
+    SlowHash, Suite, WriteOnly, clock::SystemClock, testing::ManualClock,
 };
 use zk_kms::{DataKey, Kms, LocalKms};
 
@@ -126,6 +126,7 @@ async fn world() -> (Shown, Secrets) {
         store.insert(&record).await.unwrap();
     }
     show("MemoryKeyStore", &store);
+    show("ScopedKeyStore", &ScopedKeyStore::new(store.clone(), ["tenant:*"]).unwrap());
     let config = EncryptorConfig::default();
     show("EncryptorConfig", &config);
     let encryptor = Encryptor::new(kms.clone(), store.clone(), config).unwrap();
