@@ -40,22 +40,24 @@ pub async fn read_schema(client: &mut Client) -> Result<Schema, Error> {
     Ok(schema)
 }
 
+/// Table and place of each column that an index for equality leads with, over all rows.
+pub(super) const LEADING: &str = "SELECT DISTINCT i.indrelid, i.indkey[0] FROM pg_catalog.pg_index i
+    JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid JOIN pg_catalog.pg_am m ON m.oid = x.relam
+    WHERE i.indisvalid AND i.indpred IS NULL AND m.amname IN ('btree', 'hash')";
+
 async fn schema(transaction: &Transaction<'_>) -> Result<Schema, Error> {
     let rows = transaction
         .query(
-            "SELECT n.nspname::text, c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod),
+            &format!("SELECT n.nspname::text, c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod),
                     a.attnotnull, a.attgenerated <> '', coalesce(k.collisdeterministic, true), l.num IS NOT NULL
              FROM pg_catalog.pg_class c
              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
              JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
              LEFT JOIN pg_catalog.pg_collation k ON k.oid = a.attcollation
-             LEFT JOIN (SELECT DISTINCT i.indrelid, i.indkey[0] FROM pg_catalog.pg_index i
-                        JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid JOIN pg_catalog.pg_am m ON m.oid = x.relam
-                        WHERE i.indisvalid AND i.indpred IS NULL AND m.amname IN ('btree', 'hash')) AS l (oid, num)
-               ON l.oid = c.oid AND l.num = a.attnum
+             LEFT JOIN ({LEADING}) AS l (oid, num) ON l.oid = c.oid AND l.num = a.attnum
              WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
                AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
-             ORDER BY n.nspname, c.relname, a.attnum",
+             ORDER BY n.nspname, c.relname, a.attnum"),
             &[],
         )
         .await?;

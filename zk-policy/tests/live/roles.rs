@@ -5,7 +5,8 @@ use zk_policy::{Consent, Plan};
 
 use super::{Crm, RULES};
 
-const MASKED: &str = "
+/// One role that sees all, and one that sees masks.
+pub(crate) const MASKED: &str = "
   role agent
   role auditor
   claim tenant: uuid
@@ -22,7 +23,8 @@ async fn plan_as_root(crm: &mut Crm, rules: &str) -> Plan {
     pg::plan(&mut crm.database.connect().await.unwrap(), &policy).await.unwrap()
 }
 
-async fn remove_drift(crm: &mut Crm, rules: &str) -> Plan {
+/// Removes all drift that a plan can remove, as the superuser; what is left stands in the plan that follows.
+pub(crate) async fn remove_drift(crm: &mut Crm, rules: &str) -> Plan {
     let told = plan_as_root(crm, rules).await.removing_drift();
     let mut root = crm.database.connect().await.unwrap();
     let accepted = told.accept(Consent::NarrowingOnly).unwrap();

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::Transaction;
 
 use super::super::Error;
+use super::super::read::LEADING;
 use super::scope::Scope;
 use crate::catalog::Privilege;
 use crate::lint::{Finding, Fix, LintCode};
@@ -21,17 +22,17 @@ pub(super) async fn find(transaction: &Transaction<'_>, scope: &Scope) -> Result
 async fn tenant(transaction: &Transaction<'_>, scope: &Scope) -> Result<Vec<Finding>, Error> {
     let rows = transaction
         .query(
-            "SELECT a.attrelid, NOT a.attnotnull, a.attgenerated::text,
+            &format!(
+                "SELECT a.attrelid, NOT a.attnotnull, a.attgenerated::text,
                     coalesce(NOT l.collisdeterministic, false) OR t.typname IN ('bpchar', 'citext'),
                     format_type(a.atttypid, a.atttypmod) || coalesce(' COLLATE ' || quote_ident(l.collname), ''),
-                    EXISTS (SELECT FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am am ON am.oid = x.relam
-                            WHERE i.indrelid = a.attrelid AND i.indkey[0] = a.attnum AND i.indpred IS NULL
-                              AND am.amname IN ('btree', 'hash') AND i.indisvalid),
+                    (a.attrelid, a.attnum) IN ({LEADING}),
                     c.relkind = 'p'
              FROM unnest($1::oid[], $2::int2[]) AS m (oid, tenant)
              JOIN pg_class c ON c.oid = m.oid
              JOIN pg_attribute a ON a.attrelid = m.oid AND a.attnum = m.tenant
-             JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_collation l ON l.oid = a.attcollation",
+             JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_collation l ON l.oid = a.attcollation"
+            ),
             &[&scope.oids(), &scope.tenants()],
         )
         .await?;
