@@ -30,7 +30,6 @@ pub struct CertificateRequest {
 #[derive(Serialize, Deserialize)]
 struct Detail {
     names: Names,
-    lifetime_seconds: u64,
     /// All that were signed under the lease, oldest first: an earlier one may still be valid when a later one is.
     signed: Vec<Signed>,
 }
@@ -61,11 +60,7 @@ impl Issuer {
     ) -> Result<(Lease, Leaf), Error> {
         let CertificateRequest { pem, names, lifetimes } = request;
         let leaf = authority.sign(pem, names, lifetimes.lifetime)?;
-        let detail = Detail {
-            names: names.clone(),
-            lifetime_seconds: lifetimes.lifetime.as_secs(),
-            signed: vec![Signed::of(authority, &leaf)],
-        };
+        let detail = Detail { names: names.clone(), signed: vec![Signed::of(authority, &leaf)] };
         let (transaction, _) = self.begin_to_issue(client).await?;
         let draft = Draft {
             kind: GrantKind::Certificate,
@@ -98,15 +93,16 @@ impl Issuer {
         let row = transaction
             .query_typed_opt(
                 &format!(
-                    "SELECT {LEASE}, detail FROM zk.grants
+                    "SELECT {LEASE}, detail, lifetime_seconds FROM zk.grants
                      WHERE id = $1 AND solution = $2 AND kind = 'certificate' AND revoked_at IS NULL AND expires_at > $3
                      FOR UPDATE"
                 ),
                 &[(&lease.id, Type::UUID), (&self.solution, Type::TEXT), (&now, Type::TIMESTAMPTZ)],
             )
             .await?;
-        let Stored { lease, mut detail } = Stored::<Detail>::from_row(&row.ok_or_else(|| ended(lease.id))?)?;
-        let lifetime = left(&lease, Duration::from_secs(detail.lifetime_seconds), now);
+        let row = row.ok_or_else(|| ended(lease.id))?;
+        let Stored { lease, mut detail } = Stored::<Detail>::from_row(&row)?;
+        let lifetime = left(&lease, row.try_get(8)?, now);
         let leaf = authority.sign(pem, &detail.names, lifetime)?;
         detail.signed.push(Signed::of(authority, &leaf));
         let lease =

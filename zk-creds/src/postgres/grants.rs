@@ -304,10 +304,11 @@ pub(super) fn ended(grant: Uuid) -> Error {
     Error::new(ErrorKind::Expired, format!("grant {grant} has ended; issue another"))
 }
 
-/// How much of a lifetime is left before a lease's maximum.
+/// How much of a lifetime in seconds is left before a lease's maximum. One that no duration can be is cut there too.
 #[cfg(feature = "authority")]
-pub(super) fn left(lease: &Lease, lifetime: Duration, now: std::time::SystemTime) -> Duration {
-    lease.max_expires_at.duration_since(now).unwrap_or_default().min(lifetime)
+pub(super) fn left(lease: &Lease, lifetime: f64, now: std::time::SystemTime) -> Duration {
+    let left = lease.max_expires_at.duration_since(now).unwrap_or_default();
+    Duration::try_from_secs_f64(lifetime).unwrap_or(left).min(left)
 }
 
 fn check_service(service: &str) -> Result<(), Error> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use rustls::Connection;
 use rustls::pki_types::ServerName;
 use secrecy::ExposeSecret;
 use zk_creds::postgres::{CertificateRequest, GrantKind, Lifetimes};
@@ -40,42 +41,29 @@ fn assert_same(one: SystemTime, other: SystemTime) {
 /// Why a handshake between two sides fails; nothing when it does not.
 fn handshake(client: &Tls, server: &Tls) -> Option<String> {
     let name = ServerName::try_from("localhost").unwrap();
-    let mut client = rustls::ClientConnection::new(Arc::new(client.client().unwrap()), name).unwrap();
-    let config = Arc::new(server.server(Clients::Known).unwrap());
-    let mut server = rustls::ServerConnection::new(config).unwrap();
+    let client = rustls::ClientConnection::new(Arc::new(client.client().unwrap()), name).unwrap();
+    let server = rustls::ServerConnection::new(Arc::new(server.server(Clients::Known).unwrap())).unwrap();
+    let (mut client, mut server) = (Connection::from(client), Connection::from(server));
     while client.is_handshaking() || server.is_handshaking() {
-        let mut wire = Vec::new();
-        while client.wants_write() {
-            client.write_tls(&mut wire).unwrap();
-        }
-        if let Err(error) = feed(&mut wire.as_slice(), |part| server.read_tls(part)) {
+        let passed = pass(&mut client, &mut server).and_then(|()| pass(&mut server, &mut client));
+        if let Err(error) = passed {
             return Some(error.to_string());
-        }
-        if let Err(error) = server.process_new_packets() {
-            return Some(format!("server: {error}"));
-        }
-        let mut wire = Vec::new();
-        while server.wants_write() {
-            server.write_tls(&mut wire).unwrap();
-        }
-        if let Err(error) = feed(&mut wire.as_slice(), |part| client.read_tls(part)) {
-            return Some(error.to_string());
-        }
-        if let Err(error) = client.process_new_packets() {
-            return Some(format!("client: {error}"));
         }
     }
     None
 }
 
-/// Hands all of the wire on, which a connection reads in parts.
-fn feed(wire: &mut &[u8], mut read: impl FnMut(&mut &[u8]) -> std::io::Result<usize>) -> std::io::Result<()> {
-    while !wire.is_empty() {
-        if read(wire)? == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
-        }
+/// Hands on all that one side has to say, and has the other take it in.
+fn pass(from: &mut Connection, to: &mut Connection) -> Result<(), rustls::Error> {
+    let mut wire = Vec::new();
+    while from.wants_write() {
+        from.write_tls(&mut wire).unwrap();
     }
-    Ok(())
+    let mut wire = wire.as_slice();
+    while !wire.is_empty() {
+        assert_ne!(to.read_tls(&mut wire).unwrap(), 0);
+    }
+    to.process_new_packets().map(drop)
 }
 
 #[tokio::test]
