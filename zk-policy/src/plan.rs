@@ -118,7 +118,8 @@ impl Plan {
     /// words of `wanted`: the server's own spelling, read again, does not always come out the same.
     pub(crate) fn new(policy: &str, wanted: &State, settled: State, catalog: &State) -> Self {
         let found = diff(policy, &settled, catalog);
-        let step = |change: &Change| reconsidered(step(change, policy, wanted, catalog), &settled);
+        let opening = Opening::of(&settled);
+        let step = |change: &Change| opening.reconsider(step(change, policy, wanted, catalog));
         let remedies = Remedies {
             before: found.drift.iter().filter(|change| !change.ends_role()).map(step).collect(),
             after: found.drift.iter().filter(|change| change.ends_role()).map(step).collect(),
@@ -200,7 +201,8 @@ impl Plan {
             LOCK_TIMEOUT.as_millis()
         );
         for step in &self.steps {
-            script.push_str(&format!("-- {}\n", step.summary.replace('\n', " ")));
+            // SECURITY: a name in the comment must not end it; a carriage return does so as well.
+            script.push_str(&format!("-- {}\n", step.summary.replace(char::is_control, " ")));
             step.sql.iter().for_each(|s| script.push_str(&format!("{s};\n")));
         }
         script.push_str("COMMIT;\n");
@@ -278,26 +280,46 @@ fn step(change: &Change, policy: &str, wanted: &State, catalog: &State) -> Step 
     Step { summary, sql, access, locks_table, scans_table }
 }
 
-/// Narrowing what a role sees of a table widens what it may do to another whose rules refuse by what they find there.
-fn reconsidered(mut step: Step, settled: &State) -> Step {
-    let Some(access) = step.access.as_mut().filter(|access| access.effect == Effect::Narrows) else {
-        return step;
-    };
-    let everybody = access.roles.contains(sql::PUBLIC);
-    let opened: Vec<String> = settled
-        .refusing
-        .iter()
-        .filter(|(role, asked, _)| {
-            (everybody || access.roles.contains(role))
-                && access.table.as_ref().is_none_or(|t| *t == asked.to_string())
-        })
-        .map(|(_, _, asking)| asking.to_string())
-        .collect();
-    if !opened.is_empty() {
-        access.effect = Effect::Widens;
-        step.summary.push_str(&format!(" (rules of {} refuse by what they find there)", opened.join(", ")));
+/// Which tables open to a role when it sees less of another: their rules refuse by what they find there.
+struct Opening<'s> {
+    /// By role, then by the table that is asked, as steps name it.
+    tables: BTreeMap<&'s str, BTreeMap<String, BTreeSet<&'s QualifiedName>>>,
+}
+
+impl<'s> Opening<'s> {
+    fn of(settled: &'s State) -> Self {
+        let mut tables: BTreeMap<&str, BTreeMap<String, BTreeSet<&QualifiedName>>> = BTreeMap::new();
+        for (role, asked, asking) in &settled.refusing {
+            tables.entry(role).or_default().entry(asked.to_string()).or_default().insert(asking);
+        }
+        Self { tables }
     }
-    step
+
+    /// Calls a step widening that narrows what a rule refuses by.
+    fn reconsider(&self, mut step: Step) -> Step {
+        let Some(access) = step.access.as_mut().filter(|access| access.effect == Effect::Narrows) else {
+            return step;
+        };
+        let roles: Vec<&str> = if access.roles.contains(sql::PUBLIC) {
+            self.tables.keys().copied().collect()
+        } else {
+            access.roles.iter().map(String::as_str).collect()
+        };
+        let asked = roles.into_iter().filter_map(|role| self.tables.get(role));
+        let opened: BTreeSet<String> = match &access.table {
+            Some(table) => {
+                asked.filter_map(|asked| asked.get(table)).flatten().map(ToString::to_string).collect()
+            }
+            None => asked.flat_map(BTreeMap::values).flatten().map(ToString::to_string).collect(),
+        };
+        if !opened.is_empty() {
+            let opened: Vec<String> = opened.into_iter().collect();
+            access.effect = Effect::Widens;
+            step.summary
+                .push_str(&format!(" (rules of {} refuse by what they find there)", opened.join(", ")));
+        }
+        step
+    }
 }
 
 /// A change in words and in SQL.

@@ -8,7 +8,7 @@ mod corpus;
 use std::fs;
 use std::path::Path;
 
-use zk_policy::{Document, Plan, check};
+use zk_policy::{Column, ColumnType, Document, Plan, Scalar, Schema, check};
 
 /// The SQL of a whole policy, or of statements about customers within the policy that the chapter names.
 fn sql(kind: &str, text: &str) -> String {
@@ -50,4 +50,22 @@ fn each_construct_compiles_as_the_manual_says() {
         }
     }
     assert!(lines > 25, "{lines}");
+}
+
+/// The server ends a comment at a carriage return as well, and tables are called what somebody called them.
+#[test]
+fn names_do_not_leave_the_comments_of_a_script() {
+    let column = |name: &str| Column::new(name, ColumnType::Scalar(Scalar::Bool));
+    let schema = Schema::default().table(
+        "public",
+        "t\rDROP TABLE a",
+        [column("c\rDROP TABLE b"), column("d\u{b}\u{85}")],
+    );
+    let text = "policy p role \"r\rDROP TABLE c\" table \"t\rDROP TABLE a\" { shared allow \"r\rDROP TABLE c\" select }";
+    let sql = Plan::fresh(&check(&Document::parse(text).unwrap(), &schema).unwrap()).to_sql();
+    let comments: Vec<&str> = sql.split('\n').filter(|line| line.starts_with("--")).collect();
+    assert!(
+        comments.len() > 3 && comments.iter().all(|comment| !comment.contains(char::is_control)),
+        "{sql:?}"
+    );
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::tables::grouped;
 use super::{Change, Direction};
-use crate::catalog::{Grant, PolicyObject, Privilege, State};
+use crate::catalog::{Grant, Privilege, State};
 use crate::document::Command;
 use crate::schema::QualifiedName;
 use crate::sql;
@@ -39,8 +39,8 @@ fn stage(change: &Change) -> u8 {
 /// Policies that decide are those of the table itself, and through an `exists` those for reading other tables. Several that
 /// all narrow, or all widen, need no care on one table; through an `exists` there is no telling, because it may be negated.
 fn close(changes: &mut Vec<Change>, desired: &State, catalog: &State) {
-    let moves: Vec<Move<'_>> = changes.iter().filter_map(Move::of).collect();
-    if moves.len() < 2 {
+    let moves = Moves::of(changes);
+    if moves.count < 2 {
         return;
     }
     let questions = Questions::of(desired, catalog);
@@ -56,64 +56,97 @@ fn close(changes: &mut Vec<Change>, desired: &State, catalog: &State) {
             }
         }
     }
+    let restored: BTreeSet<(QualifiedName, Vec<Grant>)> = changes
+        .iter()
+        .filter_map(|change| match change {
+            Change::Restore { table, grants } => Some((table.clone(), grants.clone())),
+            _ => None,
+        })
+        .collect();
     for (table, grants) in closing {
         changes.push(Change::Close { table: table.clone(), grants: grants.clone() });
-        let restored = Change::Restore { table, grants };
-        if !changes.contains(&restored) {
-            changes.push(restored);
+        if !restored.contains(&(table.clone(), grants.clone())) {
+            changes.push(Change::Restore { table, grants });
         }
     }
 }
 
 /// Whether the rows that a role reaches with a command depend on several changed policies that may disagree.
-fn mixes(moves: &[Move<'_>], questions: &Questions<'_>, right: (&String, &QualifiedName, Command)) -> bool {
+fn mixes(moves: &Moves<'_>, questions: &Questions<'_>, right: (&str, &QualifiedName, Command)) -> bool {
     let (role, table, command) = right;
-    let deciding = |table: &QualifiedName, command| {
-        let binds = move |m: &&Move<'_>| m.binds(role) && m.command.is_none_or(|c| c == command);
-        let table = table.clone();
-        moves.iter().filter(move |m| *m.table == table).filter(binds)
-    };
-    let own: BTreeSet<Direction> = deciding(table, command).map(|m| m.direction).collect();
-    let asked: usize =
-        questions.asked(right).into_iter().map(|other| deciding(other, Command::Select).count()).sum();
-    let count = deciding(table, command).count() + asked;
-    let uniform = own.len() == 1 && !own.contains(&Direction::Unclear);
-    count > 1 && (asked > 0 || !uniform)
+    let own: Vec<Direction> = moves.deciding(role, table, command).collect();
+    let asked: usize = questions
+        .asked(right)
+        .into_iter()
+        .map(|other| moves.deciding(role, other, Command::Select).count())
+        .sum();
+    let uniform = own
+        .first()
+        .is_some_and(|first| *first != Direction::Unclear && own.iter().all(|direction| direction == first));
+    own.len() + asked > 1 && (asked > 0 || !uniform)
 }
 
-/// A change of a policy, or of whether there are any.
-struct Move<'a> {
-    table: &'a QualifiedName,
+/// Changes of policies, or of whether there are any: by table, and then by role, everybody being one.
+struct Moves<'a> {
+    by_table: BTreeMap<&'a QualifiedName, BTreeMap<String, Vec<Move>>>,
+    count: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Move {
     /// None for all.
     command: Option<Command>,
-    roles: BTreeSet<String>,
     direction: Direction,
+    /// Its place among the changes.
+    place: usize,
 }
 
-impl<'a> Move<'a> {
-    fn of(change: &'a Change) -> Option<Self> {
-        let (direction, roles, _) = change.access();
-        let (table, command) = match change {
-            Change::CreatePolicy { table, policy, .. } => (table, policy.command),
-            Change::AlterPolicy { table, after, .. } => (table, after.command),
-            Change::DropPolicy { table, before, .. } => (table, before.command),
-            Change::ReplacePolicy { table, before, after, .. } => {
-                (table, before.command.filter(|command| after.command == Some(*command)))
+impl<'a> Moves<'a> {
+    fn of(changes: &'a [Change]) -> Self {
+        let mut moves = Self { by_table: BTreeMap::new(), count: 0 };
+        for (place, change) in changes.iter().enumerate() {
+            let (table, command) = match change {
+                Change::CreatePolicy { table, policy, .. } => (table, policy.command),
+                Change::AlterPolicy { table, after, .. } => (table, after.command),
+                Change::DropPolicy { table, before, .. } => (table, before.command),
+                Change::ReplacePolicy { table, before, after, .. } => {
+                    (table, before.command.filter(|command| after.command == Some(*command)))
+                }
+                Change::RowSecurity { table, .. } => (table, None),
+                _ => continue,
+            };
+            let (direction, roles, _) = change.access();
+            moves.count += 1;
+            for role in roles {
+                let of_role = moves.by_table.entry(table).or_default().entry(role).or_default();
+                of_role.push(Move { command, direction, place });
             }
-            Change::RowSecurity { table, .. } => (table, None),
-            _ => return None,
-        };
-        Some(Self { table, command, roles, direction })
+        }
+        moves
     }
 
-    fn binds(&self, role: &str) -> bool {
-        self.roles.contains(role) || self.roles.contains(sql::PUBLIC)
+    /// Which way those go that decide about a right, each once.
+    fn deciding(
+        &self,
+        role: &str,
+        table: &QualifiedName,
+        command: Command,
+    ) -> impl Iterator<Item = Direction> {
+        let of =
+            |role: &str| self.by_table.get(table).and_then(|roles| roles.get(role)).into_iter().flatten();
+        let decides = move |found: &&Move| found.command.is_none_or(|c| c == command);
+        let own: BTreeMap<usize, Direction> = of(role)
+            .chain(of(sql::PUBLIC))
+            .filter(decides)
+            .map(|found| (found.place, found.direction))
+            .collect();
+        own.into_values()
     }
 }
 
-/// Which tables the policies of a table ask.
+/// Which tables the policies of a table ask: by table, and then by role, everybody being one.
 struct Questions<'a> {
-    policies: BTreeMap<&'a QualifiedName, Vec<(&'a PolicyObject, Vec<&'a QualifiedName>)>>,
+    asked: BTreeMap<&'a QualifiedName, BTreeMap<&'a str, Vec<(Option<Command>, Vec<&'a QualifiedName>)>>>,
 }
 
 impl<'a> Questions<'a> {
@@ -122,35 +155,39 @@ impl<'a> Questions<'a> {
         for name in desired.tables.keys() {
             by_name.entry(&name.table).or_default().push(name);
         }
-        let mut policies: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        let mut questions = Self { asked: BTreeMap::new() };
         for (name, table) in desired.tables.iter().chain(&catalog.tables) {
             for policy in table.policies.values() {
                 let texts = [&policy.using, &policy.check].into_iter().flatten();
                 let tables = texts.flat_map(|text| tables_asked(text));
-                let asked: Vec<&QualifiedName> =
+                let asked: BTreeSet<&QualifiedName> =
                     tables.filter_map(|table| by_name.get(table.as_str())).flatten().copied().collect();
-                if !asked.is_empty() {
-                    policies.entry(name).or_default().push((policy, asked));
+                if asked.is_empty() {
+                    continue;
+                }
+                let asked: Vec<&QualifiedName> = asked.into_iter().collect();
+                for role in &policy.roles {
+                    let of_role = questions.asked.entry(name).or_default().entry(role.as_str()).or_default();
+                    of_role.push((policy.command, asked.clone()));
                 }
             }
         }
-        Self { policies }
+        questions
     }
 
     /// The tables that decide about a right, beside its own.
     fn asked(
         &self,
-        (role, table, command): (&String, &'a QualifiedName, Command),
+        (role, table, command): (&str, &'a QualifiedName, Command),
     ) -> BTreeSet<&'a QualifiedName> {
         let mut found = BTreeSet::new();
         let mut open = vec![(table, command)];
         while let Some((table, command)) = open.pop() {
-            for (policy, asked) in self.policies.get(table).into_iter().flatten() {
-                let binds = policy.roles.contains(role) || policy.roles.contains(sql::PUBLIC);
-                if binds && policy.command.is_none_or(|c| c == command) {
-                    let fresh = asked.iter().filter(|other| found.insert(**other));
-                    open.extend(fresh.map(|other| (*other, Command::Select)));
-                }
+            let Some(of_table) = self.asked.get(table) else { continue };
+            let binding = [role, sql::PUBLIC].into_iter().filter_map(|role| of_table.get(role)).flatten();
+            for (_, asked) in binding.filter(|(only, _)| only.is_none_or(|c| c == command)) {
+                let fresh = asked.iter().filter(|other| found.insert(**other));
+                open.extend(fresh.map(|other| (*other, Command::Select)));
             }
         }
         found
