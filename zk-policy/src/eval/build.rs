@@ -4,6 +4,7 @@
 //! same question share it, and rules that want different values of one column become one look-up, so that the time of a
 //! decision does not grow with every rule.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::program::{End, Exists, Next, Node, Program, Source, Test};
@@ -50,7 +51,7 @@ pub(super) fn condition(declared: &Declared, predicate: &Predicate, wanted: bool
 }
 
 /// A condition without negations, asked whether it certainly holds.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Formula {
     Test(Test),
     All(Vec<Self>),
@@ -68,7 +69,7 @@ struct Branch {
 enum Group {
     /// A column equals a literal: the column's place.
     Case(usize),
-    Formula(Cost, Formula),
+    Costing(Cost),
 }
 
 /// Cheap questions come first.
@@ -120,16 +121,17 @@ impl Builder<'_> {
         }
         let mut branches = branches;
         branches.extend(bounded);
-        let mut groups: BTreeMap<Group, BTreeMap<Formula, Vec<Branch>>> = BTreeMap::new();
+        let mut first: BTreeMap<Formula, Vec<Branch>> = BTreeMap::new();
         for mut branch in branches {
             match branch.open.pop() {
                 // Whatever the other branches say, this one holds.
                 None => return branch.end,
-                Some(formula) => {
-                    let group = groups.entry(Group::of(&formula)).or_default();
-                    group.entry(formula).or_default().push(branch);
-                }
+                Some(formula) => first.entry(formula).or_default().push(branch),
             }
+        }
+        let mut groups: BTreeMap<Group, Vec<(Formula, Vec<Branch>)>> = BTreeMap::new();
+        for member in first {
+            groups.entry(Group::of(&member.0)).or_default().push(member);
         }
         groups.into_iter().rev().fold(otherwise, |next, (group, members)| match group {
             Group::Case(place) if members.len() > 1 => self.switch(place, members, next, shared),
@@ -157,7 +159,7 @@ impl Builder<'_> {
     fn switch(
         &mut self,
         place: usize,
-        members: BTreeMap<Formula, Vec<Branch>>,
+        members: Vec<(Formula, Vec<Branch>)>,
         otherwise: Next,
         shared: usize,
     ) -> Next {
@@ -268,7 +270,7 @@ impl Group {
     fn of(formula: &Formula) -> Self {
         match formula.case() {
             Some((place, _)) => Self::Case(place),
-            None => Self::Formula(formula.cost(), formula.clone()),
+            None => Self::Costing(formula.cost()),
         }
     }
 }
@@ -290,15 +292,16 @@ fn conjuncts(formula: Formula) -> Vec<Formula> {
 
 /// Orders the formulas of every branch: what many branches have in common is asked first, then what is cheap.
 fn order(branches: &mut [Branch]) {
-    let mut count: BTreeMap<Formula, usize> = BTreeMap::new();
+    let mut count: BTreeMap<&Formula, usize> = BTreeMap::new();
     for formula in branches.iter().flat_map(|branch| &branch.open) {
-        *count.entry(formula.clone()).or_default() += 1;
+        *count.entry(formula).or_default() += 1;
     }
-    for branch in branches {
-        branch.open.sort_by_cached_key(|formula| {
-            let shared = count.get(formula).copied().unwrap_or_default();
-            (std::cmp::Reverse(formula.cost()), shared, std::cmp::Reverse(formula.clone()))
-        });
+    let key = |formula: &Formula| (Reverse(formula.cost()), count.get(formula).copied().unwrap_or_default());
+    let keys: Vec<Vec<_>> = branches.iter().map(|branch| branch.open.iter().map(key).collect()).collect();
+    for (branch, keys) in branches.iter_mut().zip(keys) {
+        let mut open: Vec<_> = keys.into_iter().zip(std::mem::take(&mut branch.open)).collect();
+        open.sort_by(|(key, formula), (other, than)| key.cmp(other).then_with(|| than.cmp(formula)));
+        branch.open = open.into_iter().map(|(_, formula)| formula).collect();
     }
 }
 
