@@ -113,6 +113,13 @@ const CASES: &[Case] = &[
         "column public.notes.archived"),
     case(LintCode::SoftDelete, "CREATE POLICY live ON notes AS RESTRICTIVE FOR SELECT TO crm_agent USING (archived)", "column public.notes.archived"),
     case(LintCode::SoftDelete, "CREATE POLICY live ON notes AS RESTRICTIVE FOR SELECT USING (body <> '' AND archived)", "column public.notes.archived"),
+    // What the rule for update asks of another table is not about the row.
+    case(LintCode::SoftDelete,
+        "CREATE TABLE vips (a int, b int, gone timestamptz, author uuid);
+         CREATE POLICY live ON notes AS RESTRICTIVE FOR SELECT TO crm_agent USING (NOT archived);
+         CREATE POLICY busy ON notes AS RESTRICTIVE FOR UPDATE TO crm_agent
+           USING (body <> '' OR author IN (SELECT v.author FROM vips v WHERE v.author IS NOT NULL))",
+        "column public.notes.archived"),
 
     case(LintCode::ServiceBypasses, "CREATE ROLE a1 LOGIN NOINHERIT BYPASSRLS; GRANT crm_agent TO a1", "role a1"),
     case(LintCode::ServiceBypasses, "CREATE ROLE a2 LOGIN NOINHERIT SUPERUSER; GRANT crm_agent TO a2", "role a2"),
@@ -265,6 +272,9 @@ const HARMLESS: &[(u16, &str)] = &[
     (15, "CREATE POLICY hours ON notes AS RESTRICTIVE USING (body <> (SELECT nullif(current_setting('app.word', true), '')))"),
     (15, "CREATE TABLE notes_old () INHERITS (notes); ALTER TABLE notes_old ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"),
     (15, "CREATE POLICY odd ON invoices AS RESTRICTIVE FOR SELECT TO crm_agent USING ((customer_id > 0) = true)"),
+    (15, "CREATE TABLE vips (a int, b int, gone timestamptz, live bool, author uuid);
+          CREATE POLICY vip ON notes AS RESTRICTIVE FOR SELECT TO crm_agent
+            USING (body <> '' OR author IN (SELECT v.author FROM vips v WHERE v.gone IS NULL AND v.live))"),
     (15, "ALTER TABLE customers ADD UNIQUE (id)"),
     (15, "ALTER TABLE customers ADD UNIQUE (phone, tenant_id)"),
     (15, "CREATE FUNCTION guard() RETURNS trigger LANGUAGE plpgsql

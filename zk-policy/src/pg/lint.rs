@@ -11,6 +11,7 @@ mod relations;
 mod roles;
 mod scope;
 mod server;
+mod tree;
 
 use std::cmp::Reverse;
 

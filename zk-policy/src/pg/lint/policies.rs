@@ -6,6 +6,7 @@ use tokio_postgres::{Row, Transaction};
 
 use super::super::Error;
 use super::scope::{Scope, Table};
+use super::tree;
 use crate::catalog::Privilege;
 use crate::lint::{Finding, Fix, LintCode};
 use crate::sql;
@@ -26,6 +27,7 @@ struct Stored {
     self_reference: bool,
     /// Columns that decide by themselves whether rows are seen: those that must be NULL, and flags.
     hides: BTreeSet<String>,
+    /// Columns of the row that decide whether it may be updated.
     mentions: BTreeSet<String>,
 }
 
@@ -202,15 +204,8 @@ async fn stored(transaction: &Transaction<'_>, scope: &Scope) -> Result<BTreeMap
                        coalesce(polqual::text, '') || ' ' || coalesce(polwithcheck::text, '') AS tree
                 FROM unnest($1::oid[], $2::int2[]) AS m (oid, tenant) JOIN pg_policy p ON p.polrelid = m.oid),
               hiding AS MATERIALIZED (
-                SELECT p.oid, p.polrelid, array_agg(DISTINCT a.attname::text) AS columns
-                FROM policy p
-                CROSS JOIN LATERAL regexp_matches(p.tree,
-                  '\{NULLTEST :arg \{VAR :varno 1 :varattno (\d+) [^{}]*\} :nulltesttype 0|\{VAR :varno 1 :varattno (\d+) :vartype 16 ',
-                  'g') AS m
-                JOIN pg_attribute a ON a.attrelid = p.polrelid AND a.attnum = coalesce(m[1], m[2])::int2
-                  AND (m[1] IS NOT NULL OR a.atttypid = 'bool'::regtype)
-                WHERE p.polcmd IN ('r', '*') AND (p.tree LIKE '%{NULLTEST %' OR p.tree LIKE '%:vartype 16 %')
-                GROUP BY 1, 2)
+                SELECT p.oid, p.polrelid FROM policy p WHERE p.polcmd IN ('r', '*')
+                  AND (p.tree LIKE '%{NULLTEST :arg {VAR :varno 1 %' OR p.tree LIKE '%:vartype 16 %'))
               SELECT p.polrelid, p.polname::text, p.polpermissive, p.polcmd::text,
                      ARRAY(SELECT coalesce(r.rolname::text, 'public') FROM unnest(p.polroles) AS o (oid)
                            LEFT JOIN pg_roles r ON r.oid = o.oid),
@@ -227,13 +222,11 @@ async fn stored(transaction: &Transaction<'_>, scope: &Scope) -> Result<BTreeMap
                        AND p.tree ~ ('\{(FUNCEXPR|COERCEVIAIO) [^{}]*\{VAR :varno 1 :varattno ' || p.tenant || ' '),
                      p.foreign AND p.tree ~ '^ ?\{SUBLINK :subLinkType [02] ',
                      strpos(p.tree, ':relid ' || p.polrelid || ' ') > 0,
-                     coalesce(h.columns, '{}'),
-                     CASE WHEN p.polcmd IN ('w', '*') AND p.polrelid IN (SELECT polrelid FROM hiding) THEN
-                       ARRAY(SELECT DISTINCT a.attname::text
-                             FROM regexp_matches(p.tree, ':varno 1 :varattno (\d+) ', 'g') AS m
-                             JOIN pg_attribute a ON a.attrelid = p.polrelid AND a.attnum = m[1]::int2)
-                     ELSE '{}' END
-              FROM policy p LEFT JOIN hiding h ON h.oid = p.oid",
+                     h.names, CASE WHEN h.names IS NOT NULL AND (p.oid IN (SELECT oid FROM hiding) OR p.polcmd IN ('w', '*')) THEN p.tree END
+              FROM policy p
+              LEFT JOIN (SELECT a.attrelid, array_agg(a.attname::text ORDER BY a.attnum) AS names FROM pg_attribute a
+                         WHERE a.attnum > 0 AND a.attrelid IN (SELECT polrelid FROM hiding) GROUP BY 1) h
+                ON h.attrelid = p.polrelid AND p.polcmd IN ('r', 'w', '*')",
             &[&scope.oids(), &scope.tenants(), &scope.policy_names()],
         )
         .await?;
@@ -245,19 +238,27 @@ async fn stored(transaction: &Transaction<'_>, scope: &Scope) -> Result<BTreeMap
 }
 
 fn row(row: &Row) -> Result<Stored, Error> {
-    let set = |at| row.try_get::<_, Vec<String>>(at).map(|names| names.into_iter().collect());
+    let command: String = row.try_get(3)?;
+    // All names that the table's columns ever had a place for, where it matters what conditions read.
+    let names: Option<Vec<String>> = row.try_get(10)?;
+    let tree: Option<String> = row.try_get(11)?;
+    let read = names.as_ref().and(tree.as_deref()).map(tree::read).unwrap_or_default();
+    let named = |places: BTreeSet<usize>| -> BTreeSet<String> {
+        let name = |place: usize| names.as_ref()?.get(place.checked_sub(1)?).cloned();
+        places.into_iter().filter_map(name).collect()
+    };
     Ok(Stored {
+        hides: if command == "w" { BTreeSet::new() } else { named(read.deciding) },
+        mentions: if command == "r" { BTreeSet::new() } else { named(read.mentioned) },
         name: row.try_get(1)?,
         permissive: row.try_get(2)?,
-        command: row.try_get(3)?,
-        roles: set(4)?,
+        command,
+        roles: row.try_get::<_, Vec<String>>(4)?.into_iter().collect(),
         text: row.try_get(5)?,
         volatile: row.try_get(6)?,
         casts_tenant: row.try_get(7)?,
         subquery_only: row.try_get(8)?,
         self_reference: row.try_get(9)?,
-        hides: set(10)?,
-        mentions: set(11)?,
     })
 }
 
