@@ -1,7 +1,7 @@
 //! One meaning: decisions in process, filters, and row-level security agree on a live server.
 //!
 //! Policies, sessions and rows are generated, with NULLs, empty arrays, every type, reversed operands, nested negation,
-//! foreign keys in both directions, columns, masks and a persona, over one schema. PostgreSQL is the oracle. `ZK_TRIPLES` asks for
+//! foreign keys in both directions, columns, masks and a persona, over tables of which two have one name. PostgreSQL is the oracle. `ZK_TRIPLES` asks for
 //! more (policy, session, row) triples.
 #![cfg(feature = "postgres")]
 #![allow(
@@ -42,7 +42,7 @@ const ROWS: usize = 24;
 /// Sessions for each policy.
 const SESSIONS: usize = 9;
 /// The tables, each after those that it refers to.
-const TABLES: [&str; 3] = ["parent", "tag", "child"];
+const TABLES: [&str; 3] = ["public.parent", "twin.parent", "public.child"];
 
 /// A claim for each declared name, or none.
 fn claims() -> impl Strategy<Value = Vec<(String, ClaimValue)>> {
@@ -115,7 +115,7 @@ impl Row for Known<'_> {
         let [(here, there)] = step.columns.as_slice() else { panic!("keys have one column") };
         let value = |row: &Data, column: &str| if column == "id" { Some(row.id) } else { row.parent };
         let wanted = value(self.data, here);
-        let found = self.world[step.table.table.as_str()].iter();
+        let found = self.world[step.table.to_string().as_str()].iter();
         for data in found.filter(|row| wanted.is_some() && value(row, there) == wanted) {
             if visit(&Known { data, world: self.world }) {
                 break;
@@ -148,11 +148,11 @@ fn insert(table: &str, row: &Data, hidden: &BTreeSet<String>) -> String {
         columns.push(format!("c{ty}"));
         values.push(sql_value(ty, *value));
     }
-    if table != "parent" {
+    if table != "public.parent" {
         columns.push("parent_id".to_owned());
         values.push(row.parent.map_or("NULL".to_owned(), |p| p.to_string()));
     }
-    format!("INSERT INTO public.{table} ({}) VALUES ({});", columns.join(", "), values.join(", "))
+    format!("INSERT INTO {table} ({}) VALUES ({});", columns.join(", "), values.join(", "))
 }
 
 /// A lab with a plain connection that acts.
@@ -176,7 +176,8 @@ struct Case<'a> {
 
 impl Case<'_> {
     fn guard(&self) -> Guard<'_> {
-        self.policy.guard("public", self.table).unwrap()
+        let (schema, table) = self.table.split_once('.').unwrap();
+        self.policy.guard(schema, table).unwrap()
     }
 
     fn data(&self) -> &[Data] {
@@ -197,10 +198,9 @@ impl Case<'_> {
 
     /// The columns that the command may name, from the access matrix.
     fn columns(&self, command: Command) -> BTreeSet<String> {
-        let table = format!("public.{}", self.table);
         let may = |row: &&MatrixRow| {
             let mut cells = row.cells.iter().filter(|cell| cell.role == self.session.role());
-            row.table == table && cells.any(|cell| cell.commands.iter().any(|p| p.command == command))
+            row.table == self.table && cells.any(|cell| cell.commands.iter().any(|p| p.command == command))
         };
         self.matrix.rows().filter(may).map(|row| row.column.clone()).collect()
     }
@@ -228,7 +228,8 @@ impl Readers {
     }
 
     async fn fill(&self, world: &World) {
-        let mut script = String::from("BEGIN; DELETE FROM child; DELETE FROM tag; DELETE FROM parent;");
+        let mut script =
+            String::from("BEGIN; DELETE FROM child; DELETE FROM twin.parent; DELETE FROM parent;");
         for table in TABLES {
             world[table].iter().for_each(|row| script.push_str(&insert(table, row, &BTreeSet::new())));
         }
@@ -336,7 +337,9 @@ async fn check_columns(readers: &mut Readers, case: &Case<'_>) -> usize {
     let Case { table, session, .. } = case;
     let rows = case.admitted(Command::Select);
     let all = if case.may(Command::Select) { Ok(ids(rows)) } else { denied() };
-    let mut asked = vec![(format!("SELECT id FROM {table}"), all)];
+    // As an application writes it: a masked table of `public` is found through its view.
+    let shown = table.strip_prefix("public.").unwrap_or(table);
+    let mut asked = vec![(format!("SELECT id FROM {shown}"), all)];
     let readable = case.columns(Command::Select);
     let mut masked = 0;
     for ty in 0..TYPES.len() {
@@ -354,10 +357,10 @@ async fn check_columns(readers: &mut Readers, case: &Case<'_>) -> usize {
         masked += if mask.is_some() { expected.as_ref().map_or(0, BTreeMap::len) } else { 0 };
         // Through the view, if there is one, are the columns that the role may read; the table itself has no more.
         if mask.is_some() || expected.is_err() {
-            asked.push((format!("SELECT id, {column} FROM public.{table}"), denied()));
+            asked.push((format!("SELECT id, {column} FROM {table}"), denied()));
         }
         if expected.is_ok() {
-            asked.push((format!("SELECT id, {column} FROM {table}"), expected));
+            asked.push((format!("SELECT id, {column} FROM {shown}"), expected));
         }
     }
     check_answers(readers, case, asked).await;
@@ -385,14 +388,14 @@ async fn check_writes(readers: &mut Readers, case: &Case<'_>) {
     };
     // An update that changes nothing: which rows it reaches. Foreign keys are deferred, so that a parent can go for a moment.
     let mut asked = vec![
-        (format!("DELETE FROM public.{table} WHERE id >= 0 RETURNING id"), both(Command::Delete)),
-        (format!("UPDATE public.{table} SET t = t WHERE id >= 0 RETURNING id"), both(Command::Update)),
+        (format!("DELETE FROM {table} WHERE id >= 0 RETURNING id"), both(Command::Delete)),
+        (format!("UPDATE {table} SET t = t WHERE id >= 0 RETURNING id"), both(Command::Update)),
     ];
     let updatable = case.columns(Command::Update);
     for column in (0..TYPES.len()).map(|ty| format!("c{ty}")) {
         let none = if updatable.contains(&column) { Ok(Shown::new()) } else { denied() };
         asked.push((
-            format!("WITH u AS (UPDATE public.{table} SET {column} = NULL WHERE false) SELECT 1 LIMIT 0"),
+            format!("WITH u AS (UPDATE {table} SET {column} = NULL WHERE false) SELECT 1 LIMIT 0"),
             none,
         ));
     }
@@ -443,7 +446,7 @@ async fn check_updates(readers: &mut Readers, case: &Case<'_>) -> Updates {
     let (reached, others): (Vec<&Data>, Vec<&Data>) = case.data().iter().partition(|row| both(row));
     let mut asked = Vec::new();
     for (number, old) in reached.iter().take(4).chain(others.iter().take(1)).enumerate() {
-        let from = &world["child"][(number * 5 + 3) % ROWS];
+        let from = &world["public.child"][(number * 5 + 3) % ROWS];
         let mut new = (*old).clone();
         let mut sets = Vec::new();
         for column in &updatable {
@@ -477,8 +480,7 @@ async fn check_updates(readers: &mut Readers, case: &Case<'_>) -> Updates {
             denied()
         };
         let sets = sets.join(", ");
-        asked
-            .push((format!("UPDATE public.{table} SET {sets} WHERE id = {} RETURNING id", old.id), expected));
+        asked.push((format!("UPDATE {table} SET {sets} WHERE id = {} RETURNING id", old.id), expected));
     }
     check_answers(readers, case, asked).await;
     updates

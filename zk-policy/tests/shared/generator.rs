@@ -1,4 +1,4 @@
-//! Policies over three tables: conditions with every operator and type, `exists` over one and two steps and in both
+//! Policies over three tables, two of one name: conditions with every operator and type, `exists` over one and two steps and in both
 //! directions, roles that include, refusals, columns, masks and a persona.
 
 use proptest::collection::vec;
@@ -26,20 +26,21 @@ pub(crate) const TYPES: [(&str, [&str; 3]); 6] = [
 /// Types that claims can be arrays of.
 pub(crate) const ARRAYS: [usize; 3] = [0, 1, 2];
 
-/// `id`, the tenant `t`, a column of each type, and what refers to `parent`.
+/// `id`, the tenant `t`, a column of each type, and what refers to `public.parent`.
 pub(crate) const TABLES: &str = "
     CREATE TABLE parent (id int8 PRIMARY KEY, t int8 NOT NULL, c0 uuid, c1 text, c2 int8, c3 bool, c4 timestamptz, c5 date);
     CREATE TABLE child (LIKE parent INCLUDING ALL, parent_id int8 REFERENCES parent DEFERRABLE INITIALLY DEFERRED);
-    CREATE TABLE tag (LIKE child INCLUDING ALL, FOREIGN KEY (parent_id) REFERENCES parent DEFERRABLE INITIALLY DEFERRED);";
+    CREATE SCHEMA twin;
+    CREATE TABLE twin.parent (LIKE child INCLUDING ALL, FOREIGN KEY (parent_id) REFERENCES parent DEFERRABLE INITIALLY DEFERRED);";
 
 /// What a condition can ask other tables.
 #[derive(Clone, Copy, PartialEq)]
 enum Of {
-    /// `tag`, which asks nothing.
-    Tag,
-    /// `parent`, which asks the tags that refer to it.
+    /// `twin.parent`, which asks nothing.
+    Twin,
+    /// `parent`, which asks the twins that refer to it.
     Parent,
-    /// `child`, which asks the parent that it refers to, which may be asked for its tags.
+    /// `child`, which asks the parent that it refers to, which may be asked for its twins.
     Child,
 }
 
@@ -55,8 +56,8 @@ fn condition(depth: u32, of: Of) -> BoxedStrategy<String> {
         vec(inner, 2..4).prop_map(|cs| format!("({})", cs.join(") or ("))).boxed(),
     ];
     let other = match of {
-        Of::Tag => None,
-        Of::Parent => Some(("tag", Of::Tag)),
+        Of::Twin => None,
+        Of::Parent => Some(("twin.parent", Of::Twin)),
         Of::Child => Some(("parent", Of::Parent)),
     };
     if let Some((table, of)) = other {
@@ -164,12 +165,12 @@ fn columns() -> impl Strategy<Value = String> {
     })
 }
 
-/// All of a policy but its name. Everybody may read `parent` and `tag`, as an `exists` needs; the persona `z` across
+/// All of a policy but its name. Everybody may read both parents, as an `exists` needs; the persona `z` across
 /// tenants.
 pub(crate) fn policy() -> impl Strategy<Value = String> {
-    let tables = (rules(Of::Tag), rules(Of::Parent), rules(Of::Child), columns());
+    let tables = (rules(Of::Twin), rules(Of::Parent), rules(Of::Child), columns());
     (tables, any::<bool>(), condition(2, Of::Child)).prop_map(
-        |((tag, parent, child, columns), shared, persona)| {
+        |((twin, parent, child, columns), shared, persona)| {
             let mut text = String::from("role r role s includes r claim tenant: int8\n");
             for (ty, (name, _)) in TYPES.iter().enumerate() {
                 text.push_str(&format!("claim k{ty}: {name}\n"));
@@ -179,10 +180,10 @@ pub(crate) fn policy() -> impl Strategy<Value = String> {
             }
             let tenancy = if shared { "shared" } else { "tenant t = claim.tenant" };
             text.push_str(&format!(
-                "table tag {{ tenant t = claim.tenant\n  allow r select where not c3 or c3 is null\n{tag}}}\n\
+                "table twin.parent {{ tenant t = claim.tenant\n  allow r select where not c3 or c3 is null\n{twin}}}\n\
                  table parent {{ {tenancy}\n  allow r select where c2 is null or c2 < 7\n{parent}}}\n\
                  table child {{ tenant t = claim.tenant\n{child}{columns}}}\n\
-                 persona z {{ select on parent across tenants\n select on tag across tenants where c2 < 7\n \
+                 persona z {{ select on parent across tenants\n select on twin.parent across tenants where c2 < 7\n \
                  select, insert, update, delete on child across tenants where {persona} }}\n"
             ));
             text
