@@ -172,7 +172,7 @@ fn table_object(policy: &Policy, name: &QualifiedName, table: &TablePolicy) -> T
     let mut policies = BTreeMap::new();
     let mut grants = BTreeSet::new();
     if let Some(floor) = &table.floor {
-        let condition = Some(predicate::floor(floor, &mut settings));
+        let condition = Some(predicate::floor(floor, None, &mut settings));
         // Where a persona passes the floor, it is laid under every other role: those without a rule see nothing anyway.
         let roles = if table.across.is_empty() {
             BTreeSet::from([sql::PUBLIC.to_owned()])
@@ -193,7 +193,7 @@ fn table_object(policy: &Policy, name: &QualifiedName, table: &TablePolicy) -> T
     for (role, command, right) in table.rights() {
         let grantee = policy.database_role(role);
         let name = policy_name(&policy.name, role, command);
-        let mut condition = predicate::any(&right.allow, &mut settings);
+        let mut condition = predicate::any(&right.allow, None, &mut settings);
         // SECURITY: a floor is never true without a signature. Where none lies under the role, a rule that asks for no
         // claim, or for one on one side of an OR, would hold for whoever enters the role.
         if policy.signed && (table.floor.is_none() || table.across.contains(role)) {
@@ -203,7 +203,7 @@ fn table_object(policy: &Policy, name: &QualifiedName, table: &TablePolicy) -> T
         if !right.deny.is_empty() {
             policies.insert(
                 format!("{name}_deny"),
-                rows(&grantee, command, false, predicate::none(&right.deny, &mut settings)),
+                rows(&grantee, command, false, predicate::none(&right.deny, None, &mut settings)),
             );
         }
         grants.extend(columns(&grantee, command, right));

@@ -63,6 +63,7 @@ registry! {
     409 NoForeignKey "no foreign key, or more than one, fits an `exists`";
     410 IdleMask "a mask on a column that the role does not select, or sees unmasked through another rule";
     411 ViewName "a masked table of the same name as another table that the role reads";
+    412 KeyComparison "an `exists` along a foreign key whose values are equal by another rule than `=`";
 
     501 IdleRule "a rule that changes nothing";
     502 AlwaysTrue "a condition that holds for every row";

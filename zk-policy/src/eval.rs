@@ -41,6 +41,9 @@ pub trait Row {
 
     /// Shows `visit` the rows that a step along a foreign key leads to, until it answers true.
     ///
+    /// Which rows they are is for the key's own comparison to say, where its columns are of a type that rules do not compare:
+    /// numbers by value, a `char(n)` without its trailing blanks.
+    ///
     /// The default says that they are unknown: a decision that depends on them is then refused.
     fn related(&self, step: &Step, visit: &mut dyn FnMut(&dyn Row) -> bool) -> Related {
         let _ = (step, visit);

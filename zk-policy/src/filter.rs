@@ -5,7 +5,7 @@ use crate::eval::Guard;
 use crate::ir::Policy;
 use crate::schema::QualifiedName;
 use crate::session::Session;
-use crate::sql::predicate::{self, Source};
+use crate::sql::predicate::{self, Of, Source};
 
 /// A condition over the columns of one table, and the values of its parameters.
 ///
@@ -41,7 +41,7 @@ impl Guard<'_> {
     pub fn filter(&self, session: &Session, command: Command) -> Filter {
         let mut parameters = Parameters { policy: self.policy, session, values: Vec::new() };
         let sql = match session.role_in(&self.policy.declared) {
-            Some(_) => parameters.rows(*self, command),
+            Some(_) => parameters.rows(*self, command, None),
             None => "false".to_owned(),
         };
         Filter { sql, parameters: parameters.values.into_iter().map(|(_, value)| value).collect() }
@@ -57,13 +57,13 @@ struct Parameters<'a> {
 }
 
 impl Parameters<'_> {
-    fn rows(&mut self, guard: Guard<'_>, command: Command) -> String {
+    fn rows(&mut self, guard: Guard<'_>, command: Command, of: Of) -> String {
         let Some(right) = guard.right(self.session.role(), command) else { return "false".to_owned() };
         let mut conditions = Vec::new();
-        conditions.extend(guard.floor(self.session.role()).map(|floor| predicate::floor(floor, self)));
-        conditions.push(predicate::any(&right.allow, self));
+        conditions.extend(guard.floor(self.session.role()).map(|floor| predicate::floor(floor, of, self)));
+        conditions.push(predicate::any(&right.allow, of, self));
         if !right.deny.is_empty() {
-            conditions.push(predicate::none(&right.deny, self));
+            conditions.push(predicate::none(&right.deny, of, self));
         }
         format!("({})", conditions.join(" AND "))
     }
@@ -83,6 +83,7 @@ impl Source for Parameters<'_> {
     fn visible(&mut self, table: &QualifiedName) -> Option<String> {
         let policy = self.policy;
         let table = policy.tables.get(table)?;
-        Some(self.rows(Guard { policy, table }, Command::Select))
+        let asked = self.asked();
+        Some(self.rows(Guard { policy, table }, Command::Select, Some(asked)))
     }
 }

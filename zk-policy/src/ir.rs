@@ -10,7 +10,7 @@ use crate::diagnostic::Diagnostics;
 use crate::document::{ClaimType, Command, Op, Scalar};
 use crate::eval::Programs;
 use crate::mask::Mask;
-use crate::schema::QualifiedName;
+use crate::schema::{Collation, QualifiedName};
 use crate::value::Datum;
 
 /// A checked policy.
@@ -195,6 +195,8 @@ pub(crate) enum Predicate {
         step: Step,
         /// The referring columns of the foreign key, as a policy names them.
         via: Vec<String>,
+        /// What its pairs of columns are compared under, where they have two collations.
+        collations: Vec<Compared>,
         condition: Box<Self>,
     },
     Not(Box<Self>),
@@ -232,6 +234,15 @@ impl Predicate {
     }
 }
 
+/// The collation of one pair of columns: that of the row that a step leads from, which an index on it has as well. None is
+/// the database's own.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Compared {
+    /// The pair's place.
+    pub(crate) pair: usize,
+    pub(crate) under: Option<Collation>,
+}
+
 /// A typed leaf.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Operand {
@@ -239,6 +250,8 @@ pub(crate) enum Operand {
     Column {
         name: String,
         place: usize,
+        /// Whether it is of a type that rules only test for NULL.
+        opaque: bool,
     },
     Claim {
         name: String,

@@ -91,7 +91,7 @@ pub use ir::{Policy, Step as ForeignStep};
 pub use lint::{Finding, Fix, LintCode, Severity};
 pub use mask::{Mask, MaskKey, MaskKeyError};
 pub use plan::{Accepted, Access, Consent, Effect as AccessEffect, NotAccepted, Plan, Step};
-pub use schema::{Column, ColumnType, ForeignKey, QualifiedName, Schema, TableShape};
+pub use schema::{Collation, Column, ColumnType, ForeignKey, QualifiedName, Schema, TableShape};
 pub use session::{ClaimValue, Session, SessionError};
 pub use source::Span;
 pub use value::Value;

@@ -103,6 +103,10 @@ pub struct ForeignKey {
     pub table: String,
     /// Its columns, in the order of `columns`.
     pub referenced: Vec<String>,
+    /// Whether its columns are equal by another rule than the server's own `=` between the two: that of an extension's
+    /// type, as citext, of a `char(n)` that a text refers to, or of a period. Nor has an array a place in an array.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub compared_otherwise: bool,
 }
 
 impl TableShape {
@@ -148,16 +152,63 @@ pub struct Column {
     /// Whether an index leads with it; None when that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub indexed: Option<bool>,
+    /// Its collation, where that is not the database's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collation: Option<Collation>,
+}
+
+/// A collation, by the name that the catalog has for it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Collation {
+    /// The schema, such as `pg_catalog`.
+    pub schema: String,
+    /// The name, such as `C`.
+    pub name: String,
+    /// Whether texts are equal under it only when their bytes are; so they are when JSON does not say.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub deterministic: bool,
+}
+
+impl Collation {
+    /// A collation under which equal texts have equal bytes.
+    pub fn new(schema: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { schema: schema.into(), name: name.into(), deterministic: true }
+    }
+
+    /// The same collation, under which texts may be equal that differ in bytes.
+    #[must_use]
+    pub fn nondeterministic(mut self) -> Self {
+        self.deterministic = false;
+        self
+    }
+}
+
+impl fmt::Display for Collation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.schema, self.name)
+    }
 }
 
 fn yes() -> bool {
     true
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_yes(answer: &bool) -> bool {
+    *answer
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_no(answer: &bool) -> bool {
+    !*answer
+}
+
 impl Column {
     /// A column that may be NULL.
     pub fn new(name: impl Into<String>, ty: ColumnType) -> Self {
-        Self { name: name.into(), ty, nullable: true, generated: false, indexed: None }
+        Self { name: name.into(), ty, nullable: true, generated: false, indexed: None, collation: None }
     }
 
     /// The same column, declared NOT NULL.
@@ -165,6 +216,18 @@ impl Column {
     pub fn not_null(mut self) -> Self {
         self.nullable = false;
         self
+    }
+
+    /// The same column, under another collation than the database's own.
+    #[must_use]
+    pub fn collation(mut self, collation: Collation) -> Self {
+        self.collation = Some(collation);
+        self
+    }
+
+    /// The collation under which its values may be equal that differ in bytes.
+    pub(crate) fn inexact(&self) -> Option<&Collation> {
+        self.collation.as_ref().filter(|collation| !collation.deterministic)
     }
 
     /// The same column, known to be led with by an index, or by none.

@@ -6,8 +6,9 @@ use crate::document::{Op, Scalar};
 
 /// A value of a row, borrowed.
 ///
-/// A `timestamptz` counts microseconds since 1970-01-01 00:00:00 UTC, a `date` days since 1970-01-01. A column of another
-/// type than the six that rules compare is [`Other`](Self::Other): rules only ask whether it is NULL.
+/// A `timestamptz` counts microseconds since 1970-01-01 00:00:00 UTC, a `date` days since 1970-01-01; `infinity` is the
+/// greatest number and `-infinity` the least. A column of another type than the six that rules compare is
+/// [`Other`](Self::Other): rules only ask whether it is NULL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "rows must be able to hold every value")]
 pub enum Value<'a> {

@@ -46,6 +46,7 @@ fn policy() -> Policy {
         schema: "public".to_owned(),
         table: "customers".to_owned(),
         referenced: vec!["id".to_owned()],
+        compared_otherwise: false,
     };
     let schema = Schema::default()
         .table(

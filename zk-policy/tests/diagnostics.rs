@@ -16,7 +16,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
-use zk_policy::{Code, Column, ColumnType, Diagnostics, Document, ForeignKey, Policy, Scalar, Schema, check};
+use zk_policy::{
+    Code, Collation, Column, ColumnType, Diagnostics, Document, Expr, ForeignKey, MaskKind, Plan, Policy,
+    Scalar, Schema, Term, check,
+};
 
 fn mistakes() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mistakes");
@@ -68,7 +71,7 @@ fn a_mistake_is_drawn_over_the_source() {
 }
 
 /// What no file in `mistakes` can show: limits, JSON, and what depends on the schema.
-fn elsewhere() -> [(Code, Diagnostics); 4] {
+fn elsewhere() -> [(Code, Diagnostics); 5] {
     let deep = format!("policy p table t {{ allow r select where {} a", "(".repeat(100));
     let json = Document::from_json(b"[]").unwrap_err();
     let many = compare_many(3).unwrap().warnings().clone();
@@ -78,7 +81,84 @@ fn elsewhere() -> [(Code, Diagnostics); 4] {
         (Code::Json, json),
         (Code::NotCompared, many),
         (Code::TenantUnindexed, slow),
+        (Code::KeyComparison, along_key(|_| (), |key| key.compared_otherwise = true).unwrap_err()),
     ]
+}
+
+/// A policy with an `exists` along a key between two texts.
+fn along_key(
+    columns: impl Fn(&mut [Column; 2]),
+    key: impl Fn(&mut ForeignKey),
+) -> Result<Policy, Diagnostics> {
+    let text = |name: &str| Column::new(name, ColumnType::Scalar(Scalar::Text));
+    let mut pair = [text("here"), text("there")];
+    columns(&mut pair);
+    let mut referring = ForeignKey {
+        columns: vec!["here".to_owned()],
+        schema: "public".to_owned(),
+        table: "b".to_owned(),
+        referenced: vec!["there".to_owned()],
+        compared_otherwise: false,
+    };
+    key(&mut referring);
+    let [here, there] = pair;
+    let schema = Schema::default()
+        .table("public", "a", [here])
+        .table("public", "b", [there])
+        .foreign_key("public", "a", referring);
+    let text = "policy p role r
+        table a { shared allow r select where exists b via here }
+        table b { shared allow r select }";
+    check(&Document::parse(text)?, &schema)
+}
+
+/// PostgreSQL does not choose between two collations; under any that is deterministic, texts are equal when their bytes are.
+#[test]
+fn a_key_between_two_collations_is_compared_under_one() {
+    let sql = |columns: &dyn Fn(&mut [Column; 2])| {
+        let sql = Plan::fresh(&along_key(columns, |_| ()).unwrap()).to_sql();
+        let (_, rest) = sql.split_once("SELECT zk_asked.\"there\"").unwrap();
+        rest.split_once(" FROM").unwrap().0.to_owned()
+    };
+    let (c, german) = (Collation::new("pg_catalog", "C"), Collation::new("my", "de"));
+    assert_eq!(sql(&|_| ()), "");
+    assert_eq!(sql(&|columns| columns.iter_mut().for_each(|column| column.collation = Some(c.clone()))), "");
+    let two = |[here, there]: &mut [Column; 2]| {
+        (here.collation, there.collation) = (Some(german.clone()), Some(c.clone()));
+    };
+    assert_eq!(sql(&two), " COLLATE \"my\".\"de\"");
+    assert_eq!(sql(&|[_, there]| there.collation = Some(c.clone())), " COLLATE \"pg_catalog\".\"default\"");
+    let blind = c.clone().nondeterministic();
+    let mistaken = along_key(|[_, there]| there.collation = Some(blind.clone()), |_| ());
+    assert_eq!(codes(&mistaken), BTreeSet::from([Code::KeyComparison]));
+}
+
+/// A document that a program built is held to what a text or JSON could say.
+#[test]
+fn documents_that_no_text_says_are_refused() {
+    let built = |change: &dyn Fn(&mut Document)| {
+        let text = "policy p role r role s table t0 { shared allow r select where n = 1 allow s select mask n for s as 0 }";
+        let mut document = Document::parse(text).unwrap();
+        change(&mut document);
+        codes(&check(&document, &ring(1)))
+    };
+    assert_eq!(built(&|_| ()), BTreeSet::new());
+    let nul = |document: &mut Document| document.roles[1].name = "r\0".into();
+    assert!(built(&nul).contains(&Code::Lexical), "PostgreSQL would take it for the role `r`");
+    for empty in [Expr::And(Vec::new()), Expr::Or(Vec::new())] {
+        let of_nothing =
+            |document: &mut Document| document.tables[0].rules[0].condition = Some(empty.clone());
+        assert_eq!(built(&of_nothing), BTreeSet::from([Code::Syntax]));
+    }
+    let in_nothing = |document: &mut Document| {
+        let (term, list) = (Term::Column("n".into()), Vec::new());
+        document.tables[0].rules[0].condition = Some(Expr::InList { term, list });
+    };
+    assert_eq!(built(&in_nothing), BTreeSet::from([Code::Syntax]));
+    let label = |document: &mut Document| {
+        document.tables[0].masks[0].kind = MaskKind::Hash { label: Some("a\0".to_owned()) };
+    };
+    assert_eq!(built(&label), BTreeSet::from([Code::BadLiteral]));
 }
 
 /// The warnings about a table of tenants, by what is known of its index.
@@ -106,6 +186,7 @@ fn ring(tables: usize) -> Schema {
             schema: "public".to_owned(),
             table: format!("t{}", to % tables),
             referenced: vec!["id".to_owned()],
+            compared_otherwise: false,
         };
         let name = format!("t{at}");
         schema
@@ -184,6 +265,20 @@ fn short_texts_that_come_to_much_are_refused() {
     let of = |roles| format!("policy p role r0 {}table t0 {{ shared {rules} }}", chain(roles));
     assert_eq!(codes(&in_ring(1, &of(200))), BTreeSet::new());
     assert_eq!(codes(&in_ring(1, &of(300))), limit, "conditions of all roles");
+    // Each role brings all columns of every table, to itself and to all after it.
+    let own: String = (0..400).map(|n| format!("allow r{n} select ")).collect();
+    let wide = |tables: usize| {
+        let columns = (0..10).map(|n| Column::new(format!("c{n}"), ColumnType::Scalar(Scalar::Int8)));
+        let names = || (0..tables).map(|n| format!("w{n}"));
+        let schema = names().fold(Schema::default(), |s, name| s.table("public", &name, columns.clone()));
+        let blocks: String = names().map(|name| format!("table {name} {{ shared {own} }} ")).collect();
+        check(&Document::parse(&format!("policy p role r0 {}{blocks}", chain(400)))?, &schema)
+    };
+    assert_eq!(codes(&wide(2)), BTreeSet::new());
+    assert_eq!(codes(&wide(3)), limit, "columns of all roles");
+    assert_eq!(codes(&in_ring(1, &format!("policy p role r0 {}", chain(501)))), limit, "roles");
+    let more = format!("policy p role r0 table t0 {{ shared {rules} allow r0 delete }}");
+    assert_eq!(codes(&in_ring(1, &more)), limit, "rules of a table");
 
     let asking = |tables: usize, rule: &dyn Fn(usize) -> String| {
         let block = |n| {
@@ -196,6 +291,17 @@ fn short_texts_that_come_to_much_are_refused() {
     let twice = |to: usize| format!("(exists t{to} via next) or not (exists t{to} via next)");
     assert_eq!(codes(&asking(100, &once)), BTreeSet::new());
     assert_eq!(codes(&asking(200, &once)), limit, "deep");
+    let by_roles = |roles: usize| {
+        let block = |n: usize| {
+            let condition =
+                if n == 99 { String::new() } else { format!(" where exists t{} via next", n + 1) };
+            format!("table t{n} {{ shared allow r0 select{condition} }} ")
+        };
+        let blocks: String = (0..100).map(block).collect();
+        in_ring(100, &format!("policy p role r0 {}{blocks}", chain(roles)))
+    };
+    assert_eq!(codes(&by_roles(100)), BTreeSet::new());
+    assert_eq!(codes(&by_roles(102)), limit, "asked by all roles");
     assert_eq!(codes(&asking(12, &twice)), BTreeSet::new());
     assert_eq!(codes(&asking(40, &twice)), limit, "doubled by each table");
 }
@@ -251,6 +357,7 @@ fn the_key_with_just_these_columns_is_meant() {
         schema: "public".to_owned(),
         table: "a".to_owned(),
         referenced: referenced.iter().map(|c| (*c).to_owned()).collect(),
+        compared_otherwise: false,
     };
     let checked = |keys: &[ForeignKey], via: &str| {
         let tables = Schema::default().table("public", "a", ["id", "tn"].map(number)).table(

@@ -56,7 +56,7 @@ fn expr(p: &Predicate) -> Expr {
         Predicate::InClaim { operand, claim, .. } => {
             Expr::InClaim { term: term(operand), claim: name(claim) }
         }
-        Predicate::Exists { step, via, condition } => Expr::Exists {
+        Predicate::Exists { step, via, condition, .. } => Expr::Exists {
             table: TableName { schema: name(&step.table.schema), table: name(&step.table.table) },
             via: via.iter().map(|column| name(column)).collect(),
             condition: (**condition != Predicate::Always).then(|| Box::new(expr(condition))),

@@ -7,7 +7,7 @@ use super::table::{Place, TableChecker};
 use super::{resolve, unknown_table};
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::document::{Command, Effect, Expr, Name, TableName};
-use crate::ir::{Predicate, Step, TablePolicy};
+use crate::ir::{Compared, Predicate, Step, TablePolicy};
 use crate::schema::{ForeignKey, QualifiedName, TableShape};
 use crate::source::Span;
 
@@ -21,7 +21,7 @@ pub(super) struct Use {
     pub(super) from: QualifiedName,
     pub(super) to: QualifiedName,
     /// The columns of `to` that it reads.
-    columns: BTreeSet<String>,
+    pub(super) columns: BTreeSet<String>,
     pub(super) span: Span,
 }
 
@@ -39,7 +39,7 @@ impl TableChecker<'_> {
             return None;
         };
         let from = self.places.first().unwrap_or(self.place()).name.clone();
-        let (step, via) = self.step(&to, via)?;
+        let (step, via, collations) = self.step(&to, via)?;
         let mut place = Place::new(to.clone(), shape, self.index.table(table));
         place.used.extend(step.columns.iter().map(|(_, inner)| inner.clone()));
         self.places.push(place);
@@ -47,12 +47,12 @@ impl TableChecker<'_> {
         let columns = self.places.pop().map(|place| place.used).unwrap_or_default();
         let (effect, commands) = (Effect::Allow, BTreeSet::new());
         self.uses.push(Use { role: None, effect, commands, from, to, columns, span });
-        Some(Predicate::Exists { step, via, condition: Box::new(condition?) })
+        Some(Predicate::Exists { step, via, collations, condition: Box::new(condition?) })
     }
 
     /// The one foreign key that `via` names, with its referring columns: from this table to the other, else from the other
     /// to this one. One column may stand for a key of several, where no key has it alone.
-    fn step(&mut self, to: &QualifiedName, via: &[Name]) -> Option<(Step, Vec<String>)> {
+    fn step(&mut self, to: &QualifiedName, via: &[Name]) -> Option<(Step, Vec<String>, Vec<Compared>)> {
         let here = self.place();
         let named: BTreeSet<&str> = via.iter().map(Name::as_str).collect();
         if named.len() < via.len() {
@@ -88,9 +88,9 @@ impl TableChecker<'_> {
         }
         let pairs =
             |left: &[String], right: &[String]| left.iter().cloned().zip(right.iter().cloned()).collect();
-        let (columns, via) = match (forward.as_slice(), backward.as_slice()) {
-            ([key], _) => (pairs(&key.columns, &key.referenced), key.columns.clone()),
-            ([], [key]) => (pairs(&key.referenced, &key.columns), key.columns.clone()),
+        let (columns, key) = match (forward.as_slice(), backward.as_slice()) {
+            ([key], _) => (pairs(&key.columns, &key.referenced), key),
+            ([], [key]) => (pairs(&key.referenced, &key.columns), key),
             _ => {
                 let span = via.first().map_or(Span::NONE, Name::span);
                 let (from, count) = (&here.name, forward.len() + backward.len());
@@ -115,8 +115,49 @@ impl TableChecker<'_> {
                 return None;
             }
         };
-        Some((Step { table: to.clone(), columns }, via))
+        let step = Step { table: to.clone(), columns };
+        match collations(&step, key, here.shape, there) {
+            Ok(collations) => Some((step, key.columns.clone(), collations)),
+            Err(why) => {
+                let span = via.first().map_or(Span::NONE, Name::span);
+                let diagnostic = Diagnostic::new(Code::KeyComparison, span, why);
+                self.diagnostics.push(diagnostic.help(
+                    "give both columns one type of the server's own, and a deterministic collation if it is a text",
+                ));
+                None
+            }
+        }
     }
+}
+
+/// What the pairs of columns are compared under that have two collations, between which PostgreSQL does not choose. Texts are
+/// then equal by their bytes under either, as to the key. Else why a comparison would not find what the key leads to.
+fn collations(
+    step: &Step,
+    key: &ForeignKey,
+    here: &TableShape,
+    there: &TableShape,
+) -> Result<Vec<Compared>, String> {
+    if key.compared_otherwise {
+        let columns = key.columns.join(", ");
+        return Err(format!("the foreign key of ({columns}) does not go by the server's own `=`"));
+    }
+    let mut compared = Vec::new();
+    for (pair, (outer, inner)) in step.columns.iter().enumerate() {
+        let (Some(outer), Some(inner)) = (here.column(outer), there.column(inner)) else { continue };
+        for column in [outer, inner] {
+            if let Some(collation) = column.inexact() {
+                let name = &column.name;
+                return Err(format!(
+                    "under `{collation}`, values of `{name}` are equal that differ in bytes"
+                ));
+            }
+        }
+        if outer.collation != inner.collation {
+            compared.push(Compared { pair, under: outer.collation.clone() });
+        }
+    }
+    Ok(compared)
 }
 
 /// Checks what can only be known once the rules of all tables are: PostgreSQL reads the other table with the rights of

@@ -110,6 +110,12 @@ impl<'a> TableChecker<'a> {
                     .push(mismatch("only a text shows its ends", "mask it `as null` or as a value"));
                 return None;
             }
+            (MaskKind::Hash { label: Some(label) }, _) if label.contains('\0') => {
+                let message = "PostgreSQL cannot store a NUL character";
+                let diagnostic = Diagnostic::new(Code::BadLiteral, rule.column.span(), message);
+                self.diagnostics.push(diagnostic.help("take it out of the label"));
+                return None;
+            }
             (MaskKind::Hash { label }, ColumnType::Scalar(ty @ (Scalar::Text | Scalar::Uuid))) => {
                 let own = || format!("{}.{}", sql::table(&self.place().name), sql::ident(&column.name));
                 let (policy, domain) =

@@ -23,7 +23,7 @@ pub(super) fn roles<'d>(document: &'d Document, diagnostics: &mut Diagnostics) -
     let mut taken = BTreeSet::new();
     for name in names() {
         let full = database_role(document.name.as_str(), name.as_str());
-        check_length(name, &full, diagnostics);
+        check_spelling(name, &full, diagnostics);
         if full.starts_with("pg_") {
             let message = format!("`{full}` would be a name that PostgreSQL keeps for itself");
             let diagnostic = Diagnostic::new(Code::ReservedName, document.name.span(), message);
@@ -61,7 +61,7 @@ pub(super) fn views<'a>(
     let declared: BTreeMap<&str, &Name> = names().map(|name| (name.as_str(), name)).collect();
     for role in masked.into_iter().collect::<BTreeSet<_>>() {
         let Some(name) = declared.get(role) else { continue };
-        check_length(name, &view_role(document.name.as_str(), role), diagnostics);
+        check_spelling(name, &view_role(document.name.as_str(), role), diagnostics);
         let view = format!("{role}_view");
         if let Some(taken) = declared.get(view.as_str()) {
             let message = format!("`{view}` is the name of the role behind the masks for `{role}`");
@@ -106,7 +106,12 @@ fn duplicate(kind: &str, name: &Name) -> Diagnostic {
     Diagnostic::new(Code::DuplicateName, name.span(), message).help("remove one of the two")
 }
 
-fn check_length(name: &Name, full: &str, diagnostics: &mut Diagnostics) {
+/// SECURITY: two names that PostgreSQL would store as one are not to be two roles.
+fn check_spelling(name: &Name, full: &str, diagnostics: &mut Diagnostics) {
+    if full.contains('\0') {
+        let message = "PostgreSQL cannot store a NUL character";
+        diagnostics.push(Diagnostic::new(Code::Lexical, name.span(), message).help("remove it"));
+    }
     if full.len() > MAX_NAME {
         let message = format!("`{full}` is longer than the {MAX_NAME} bytes of a PostgreSQL name");
         diagnostics.push(Diagnostic::new(Code::NameTooLong, name.span(), message).help("shorten the name"));
@@ -123,7 +128,7 @@ fn check_setting_name(name: &Name, diagnostics: &mut Diagnostics) {
         let help = "use letters, digits and underscores: it becomes the setting `zk.<claim>`";
         diagnostics.push(Diagnostic::new(Code::Syntax, name.span(), message).help(help));
     }
-    check_length(name, text, diagnostics);
+    check_spelling(name, text, diagnostics);
 }
 
 impl<'a> TableChecker<'a> {

@@ -118,6 +118,9 @@ impl<'a> TableChecker<'a> {
                             .help("declare the claim with the column's type"),
                     );
                 }
+                if let Some(collation) = found.inexact() {
+                    self.inexact(column, collation);
+                }
                 let (column, claim) = (column.as_str().to_owned(), claim.as_str().to_owned());
                 Some(Floor { column, place, claim, ty })
             }

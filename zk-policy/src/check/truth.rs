@@ -308,7 +308,8 @@ mod tests {
 
     /// `(a and b) or …` within itself: without a bound, each level doubles the steps.
     fn nested(depth: usize, name: &str) -> Predicate {
-        let leaf = |name: &str| Predicate::Test(Operand::Column { name: name.to_owned(), place: 0 });
+        let leaf =
+            |name: &str| Predicate::Test(Operand::Column { name: name.to_owned(), place: 0, opaque: false });
         (0..depth).fold(leaf(name), |inner, level| {
             let parts = vec![leaf(&format!("{name}{level}")), inner];
             if level % 2 == 0 { Predicate::And(parts) } else { Predicate::Or(parts) }

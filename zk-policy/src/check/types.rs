@@ -2,9 +2,9 @@
 
 use super::table::TableChecker;
 use crate::diagnostic::{Code, Diagnostic};
-use crate::document::{ClaimType, Expr, Op, Scalar, Term};
+use crate::document::{ClaimType, Expr, Name, Op, Scalar, Term};
 use crate::ir::{Operand, Predicate};
-use crate::schema::ColumnType;
+use crate::schema::{Collation, ColumnType};
 use crate::source::Span;
 use crate::value::Datum;
 
@@ -12,6 +12,9 @@ impl TableChecker<'_> {
     /// The typed form of a condition; None when something was reported.
     pub(super) fn predicate(&mut self, expr: &Expr) -> Option<Predicate> {
         match expr {
+            // No text and no JSON says so.
+            Expr::And(empty) | Expr::Or(empty) if empty.is_empty() => self.of_nothing(),
+            Expr::InList { list, .. } if list.is_empty() => self.of_nothing(),
             Expr::Term(Term::Bool(literal)) if literal.value => Some(Predicate::Always),
             Expr::Term(term) => {
                 let operand = self.typed(term, Some(Scalar::Bool))?;
@@ -50,6 +53,13 @@ impl TableChecker<'_> {
     fn predicates(&mut self, parts: &[Expr]) -> Option<Vec<Predicate>> {
         let checked: Vec<_> = parts.iter().map(|part| self.predicate(part)).collect();
         checked.into_iter().collect()
+    }
+
+    fn of_nothing(&mut self) -> Option<Predicate> {
+        let message = "an `and`, `or` or `in` of nothing";
+        let diagnostic = Diagnostic::new(Code::Syntax, Span::NONE, message);
+        self.diagnostics.push(diagnostic.help("give it a condition or a value"));
+        None
     }
 
     fn compare(&mut self, left: &Term, op: Op, right: &Term) -> Option<Predicate> {
@@ -100,8 +110,12 @@ impl TableChecker<'_> {
                     ));
                     return None;
                 };
+                if let Some(collation) = column.inexact() {
+                    self.inexact(name, collation);
+                    return None;
+                }
                 self.note(name.as_str());
-                (Operand::Column { name: name.as_str().to_owned(), place }, ty)
+                (Operand::Column { name: name.as_str().to_owned(), place, opaque: false }, ty)
             }
             Term::Claim(name) => {
                 let ty = self.scalar_claim(name)?;
@@ -133,13 +147,23 @@ impl TableChecker<'_> {
         }
     }
 
+    /// SECURITY: under such a collation the server would compare otherwise than a decision, which compares bytes.
+    pub(super) fn inexact(&mut self, column: &Name, collation: &Collation) {
+        let message = format!(
+            "rules cannot compare `{column}`: under `{collation}`, texts are equal that differ in bytes"
+        );
+        let diagnostic = Diagnostic::new(Code::NotComparable, column.span(), message);
+        self.diagnostics.push(diagnostic.help("give the column a deterministic collation"));
+    }
+
     /// A column of any type, or a claim: what may be tested for NULL.
     fn nullable(&mut self, term: &Term) -> Option<Operand> {
         match term {
             Term::Column(name) => {
                 let (column, place) = self.column(name)?;
                 self.note(name.as_str());
-                Some(Operand::Column { name: column.name.clone(), place })
+                let opaque = matches!(column.ty, ColumnType::Other(_));
+                Some(Operand::Column { name: column.name.clone(), place, opaque })
             }
             Term::Claim(name) => {
                 let ty = self.scalar_claim(name)?;

@@ -4,15 +4,16 @@
 use std::sync::Arc;
 
 use crate::document::{ClaimType, Op, Scalar};
-use crate::ir::{Floor, Operand, Predicate, Step};
-use crate::schema::QualifiedName;
+use crate::ir::{Compared, Floor, Operand, Predicate, Step};
+use crate::schema::{Collation, QualifiedName};
 use crate::sql::{ident, literal, setting, table};
 
 /// Where a condition takes claims from, and which rows of another table count.
 pub(crate) trait Source {
     /// The SQL of a claim.
     fn claim(&mut self, name: &str, ty: ClaimType) -> String;
-    /// The condition under which the reader may see a row of another table, unless the server sees to it.
+    /// The condition under which the reader may see a row of another table, called [`asked`](Self::asked) there, unless the
+    /// server sees to it.
     fn visible(&mut self, table: &QualifiedName) -> Option<String>;
     /// What another table is called in a sub-select: not what the table is called that the condition is for.
     fn asked(&self) -> &'static str {
@@ -65,9 +66,14 @@ impl Source for Settings {
     }
 }
 
+/// Whose columns a condition names: those of the table that it is for, by their names alone, or those of a table asked.
+///
+/// SECURITY: in a sub-select, a name that its table does not have would be taken for a column of the row outside.
+pub(crate) type Of = Option<&'static str>;
+
 /// The condition that a tenant's floor puts under every row.
-pub(crate) fn floor(floor: &Floor, source: &mut impl Source) -> String {
-    format!("({} = {})", ident(&floor.column), source.claim(&floor.claim, ClaimType::One(floor.ty)))
+pub(crate) fn floor(floor: &Floor, of: Of, source: &mut impl Source) -> String {
+    format!("({} = {})", column(of, &floor.column), source.claim(&floor.claim, ClaimType::One(floor.ty)))
 }
 
 /// The condition for sessions whose claims are signed; a scalar sub-select, as claims are.
@@ -77,14 +83,14 @@ pub(crate) fn signed(condition: &str) -> String {
 }
 
 /// Rows for which at least one condition is true.
-pub(crate) fn any(conditions: &[Arc<Predicate>], source: &mut impl Source) -> String {
-    let mut writer = Writer { source, positive: true };
+pub(crate) fn any(conditions: &[Arc<Predicate>], of: Of, source: &mut impl Source) -> String {
+    let mut writer = Writer { source, of, positive: true };
     join(conditions.iter().map(|p| writer.predicate(p)).collect(), " OR ")
 }
 
 /// Rows for which every condition is certainly false: one that is NULL refuses, as a guard should.
-pub(crate) fn none(conditions: &[Arc<Predicate>], source: &mut impl Source) -> String {
-    let mut writer = Writer { source, positive: true };
+pub(crate) fn none(conditions: &[Arc<Predicate>], of: Of, source: &mut impl Source) -> String {
+    let mut writer = Writer { source, of, positive: true };
     join(conditions.iter().map(|p| writer.not(p)).collect(), " AND ")
 }
 
@@ -96,12 +102,24 @@ const ASKED_OTHERWISE: &str = "zk_other";
 /// Texts compared by their bytes.
 const BYTES: &str = " COLLATE pg_catalog.\"C\"";
 
+fn column(of: Of, name: &str) -> String {
+    of.map_or_else(|| ident(name), |table| format!("{table}.{}", ident(name)))
+}
+
+/// Under a collation; None is that of the database.
+fn collate(collation: Option<&Collation>) -> String {
+    let (schema, name) =
+        collation.map_or(("pg_catalog", "default"), |c| (c.schema.as_str(), c.name.as_str()));
+    format!(" COLLATE {}.{}", ident(schema), ident(name))
+}
+
 fn is_column(operand: &Operand) -> bool {
     matches!(operand, Operand::Column { .. })
 }
 
 struct Writer<'a, S> {
     source: &'a mut S,
+    of: Of,
     /// Whether NULL and false come to the same here, because nothing above negates.
     positive: bool,
 }
@@ -121,6 +139,11 @@ impl<S: Source> Writer<'_, S> {
                 let collate = if *ty == Scalar::Text && (ordered || columns) { BYTES } else { "" };
                 format!("({left}{collate} {} {right})", op.symbol())
             }
+            // Of a row type, `IS NULL` is also true of a row whose columns are all NULL, which a decision does not look into.
+            // Of any other type, the server makes `IS NULL` of this.
+            Predicate::IsNull(term @ Operand::Column { opaque: true, .. }) => {
+                format!("({} IS NOT DISTINCT FROM NULL)", self.operand(term))
+            }
             Predicate::IsNull(term) => format!("({} IS NULL)", self.operand(term)),
             Predicate::InList { ty, operand, list } => {
                 // A column among the values: what stands on the left may be a claim, and the next value a column too.
@@ -134,7 +157,7 @@ impl<S: Source> Writer<'_, S> {
                 let operand = self.operand(operand);
                 format!("({operand} = ANY {})", self.source.claim(claim, ClaimType::Many { array: *element }))
             }
-            Predicate::Exists { step, condition, .. } => self.exists(step, condition),
+            Predicate::Exists { step, collations, condition, .. } => self.exists(step, collations, condition),
             Predicate::Not(inner) => self.not(inner),
             Predicate::And(parts) => self.chain(parts, " AND "),
             Predicate::Or(parts) => self.chain(parts, " OR "),
@@ -154,21 +177,29 @@ impl<S: Source> Writer<'_, S> {
 
     /// Membership in what an uncorrelated sub-select finds: computed once a statement, and usable for an index. It is NULL
     /// where the referring column is, which only matters below a negation.
-    fn exists(&mut self, step: &Step, condition: &Predicate) -> String {
+    fn exists(&mut self, step: &Step, collations: &[Compared], condition: &Predicate) -> String {
+        let asked = self.source.asked();
+        let outside = std::mem::replace(&mut self.of, Some(asked));
         let positive = std::mem::replace(&mut self.positive, true);
         let mut conditions: Vec<String> = self.source.visible(&step.table).into_iter().collect();
         if *condition != Predicate::Always {
             conditions.push(self.predicate(condition));
         }
-        self.positive = positive;
-        let (outer, inner): (Vec<String>, Vec<String>) =
-            step.columns.iter().map(|(o, i)| (ident(o), ident(i))).unzip();
+        (self.of, self.positive) = (outside, positive);
+        let outer: Vec<String> = step.columns.iter().map(|(here, _)| column(outside, here)).collect();
+        let mut inner: Vec<String> =
+            step.columns.iter().map(|(_, there)| column(Some(asked), there)).collect();
+        for Compared { pair, under } in collations {
+            if let Some(column) = inner.get_mut(*pair) {
+                column.push_str(&collate(under.as_ref()));
+            }
+        }
         let filter = if conditions.is_empty() {
             String::new()
         } else {
             format!(" WHERE {}", conditions.join(" AND "))
         };
-        let (columns, asked) = (inner.join(", "), self.source.asked());
+        let columns = inner.join(", ");
         let found = format!("SELECT {columns} FROM {} AS {asked}{filter}", table(&step.table));
         let test = match outer.as_slice() {
             [one] => format!("({one} = ANY (ARRAY({found})))"),
@@ -179,7 +210,7 @@ impl<S: Source> Writer<'_, S> {
 
     fn operand(&mut self, operand: &Operand) -> String {
         match operand {
-            Operand::Column { name, .. } => ident(name),
+            Operand::Column { name, .. } => column(self.of, name),
             Operand::Claim { name, ty } => self.source.claim(name, ClaimType::One(*ty)),
             Operand::Value { text, ty, .. } => format!("{}::{}", literal(text), ty.name()),
         }

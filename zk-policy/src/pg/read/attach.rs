@@ -25,7 +25,7 @@ pub(in super::super) async fn attach(
         wanted.tables.entry(below).or_insert(closed);
     }
     sequences(transaction, &mut wanted).await?;
-    let others = super::others(transaction, &wanted).await?;
+    let others = super::roles::others(transaction, &wanted).await?;
     let policies = wanted.tables.values_mut().flat_map(|table| table.policies.values_mut());
     for floor in policies.filter(|policy| !policy.permissive && policy.command.is_none()) {
         if !floor.roles.contains(sql::PUBLIC) {
