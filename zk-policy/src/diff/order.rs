@@ -144,9 +144,12 @@ impl<'a> Moves<'a> {
     }
 }
 
+/// The command that a policy is for, None for all, and the tables that it asks.
+type Question<'a> = (Option<Command>, Vec<&'a QualifiedName>);
+
 /// Which tables the policies of a table ask: by table, and then by role, everybody being one.
 struct Questions<'a> {
-    asked: BTreeMap<&'a QualifiedName, BTreeMap<&'a str, Vec<(Option<Command>, Vec<&'a QualifiedName>)>>>,
+    asked: BTreeMap<&'a QualifiedName, BTreeMap<&'a str, Vec<Question<'a>>>>,
 }
 
 impl<'a> Questions<'a> {

@@ -179,7 +179,7 @@ impl<S: Source> Writer<'_, S> {
     /// where the referring column is, which only matters below a negation.
     fn exists(&mut self, step: &Step, collations: &[Compared], condition: &Predicate) -> String {
         let asked = self.source.asked();
-        let outside = std::mem::replace(&mut self.of, Some(asked));
+        let outside = self.of.replace(asked);
         let positive = std::mem::replace(&mut self.positive, true);
         let mut conditions: Vec<String> = self.source.visible(&step.table).into_iter().collect();
         if *condition != Predicate::Always {
