@@ -36,14 +36,17 @@ pub(crate) struct State {
     pub(crate) alongside: BTreeSet<String>,
     /// The roles of those policies: what they hold is for those to say. Known of a catalog only.
     pub(crate) others: BTreeSet<String>,
-    /// `(role, asked, asking)`: narrowing what the role sees of the table asked may widen what it may do to the table
-    /// asking, because a rule of that refuses by what it finds. Known of what is wanted only.
-    pub(crate) refusing: BTreeSet<(String, QualifiedName, QualifiedName)>,
+    /// By role and table asked, the tables that ask: narrowing what the role sees there may widen what it may do to these,
+    /// because a rule of theirs refuses by what it finds. Known of what is wanted only.
+    pub(crate) refusing: BTreeMap<String, Refusing>,
     pub(crate) tables: BTreeMap<QualifiedName, TableObject>,
     /// What the policy's roles need of relations that are not the policy's: keys of masks, sequences of defaults. Known
     /// of what is wanted only.
     pub(crate) lent: BTreeMap<QualifiedName, BTreeSet<Grant>>,
 }
+
+/// By table asked, the tables whose rules refuse by what they find there.
+pub(crate) type Refusing = BTreeMap<QualifiedName, BTreeSet<QualifiedName>>;
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct RoleObject {

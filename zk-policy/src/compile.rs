@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::catalog::{Grant, PolicyObject, Privilege, RoleObject, State, TableObject, ViewObject};
+use crate::catalog::{Grant, PolicyObject, Privilege, Refusing, RoleObject, State, TableObject, ViewObject};
 use crate::document::Command;
 use crate::ir::{Policy, Predicate, Right, TablePolicy, view_role};
 use crate::mask::{self, Mask};
@@ -106,8 +106,8 @@ fn masks(policy: &Policy, role: &str, state: &mut State) {
 
 /// Which tables' rules would open when a role saw less of another: those with an `exists` below an odd number of
 /// negations, a `deny` being one, also through the rules for reading of the tables between.
-fn refusing(policy: &Policy) -> BTreeSet<(String, QualifiedName, QualifiedName)> {
-    let mut refusing = BTreeSet::new();
+fn refusing(policy: &Policy) -> BTreeMap<String, Refusing> {
+    let mut refusing = BTreeMap::new();
     for role in policy.roles() {
         // What each table's rules ask, and what those for reading it ask.
         let mut asks: BTreeMap<&QualifiedName, BTreeSet<Asked<'_>>> = BTreeMap::new();
@@ -128,6 +128,7 @@ fn refusing(policy: &Policy) -> BTreeSet<(String, QualifiedName, QualifiedName)>
         if !asks.values().flatten().any(|(_, negated)| *negated) {
             continue;
         }
+        let mut of_role = Refusing::new();
         for (asking, direct) in asks {
             let mut seen = direct.clone();
             let mut open: Vec<Asked<'_>> = direct.into_iter().collect();
@@ -136,10 +137,14 @@ fn refusing(policy: &Policy) -> BTreeSet<(String, QualifiedName, QualifiedName)>
                 let further = further.map(|(deeper, again)| (*deeper, negated ^ again));
                 open.extend(further.filter(|asked| seen.insert(*asked)));
             }
-            let role = policy.database_role(role);
-            let opened = seen.into_iter().filter(|(_, negated)| *negated);
-            refusing.extend(opened.map(|(asked, _)| (role.clone(), asked.clone(), asking.clone())));
+            for (asked, _) in seen.into_iter().filter(|(_, negated)| *negated) {
+                match of_role.get_mut(asked) {
+                    Some(asks) => drop(asks.insert(asking.clone())),
+                    None => drop(of_role.insert(asked.clone(), BTreeSet::from([asking.clone()]))),
+                }
+            }
         }
+        refusing.insert(policy.database_role(role), of_role);
     }
     refusing
 }

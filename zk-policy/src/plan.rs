@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::catalog::{Digest, Drift, Grant, State, ViewObject};
+use crate::catalog::{Digest, Drift, Grant, Refusing, State, ViewObject};
 use crate::compile::compile;
 use crate::diff::{Change, Direction, diff};
 use crate::ir::Policy;
@@ -118,8 +118,10 @@ impl Plan {
     /// words of `wanted`: the server's own spelling, read again, does not always come out the same.
     pub(crate) fn new(policy: &str, wanted: &State, settled: State, catalog: &State) -> Self {
         let found = diff(policy, &settled, catalog);
-        let opening = Opening::of(&settled);
-        let step = |change: &Change| opening.reconsider(step(change, policy, wanted, catalog));
+        let step = |change: &Change| {
+            let (_, _, table) = change.access();
+            reconsidered(step(change, policy, wanted, catalog), table, &settled)
+        };
         let remedies = Remedies {
             before: found.drift.iter().filter(|change| !change.ends_role()).map(step).collect(),
             after: found.drift.iter().filter(|change| change.ends_role()).map(step).collect(),
@@ -280,46 +282,27 @@ fn step(change: &Change, policy: &str, wanted: &State, catalog: &State) -> Step 
     Step { summary, sql, access, locks_table, scans_table }
 }
 
-/// Which tables open to a role when it sees less of another: their rules refuse by what they find there.
-struct Opening<'s> {
-    /// By role, then by the table that is asked, as steps name it.
-    tables: BTreeMap<&'s str, BTreeMap<String, BTreeSet<&'s QualifiedName>>>,
-}
-
-impl<'s> Opening<'s> {
-    fn of(settled: &'s State) -> Self {
-        let mut tables: BTreeMap<&str, BTreeMap<String, BTreeSet<&QualifiedName>>> = BTreeMap::new();
-        for (role, asked, asking) in &settled.refusing {
-            tables.entry(role).or_default().entry(asked.to_string()).or_default().insert(asking);
-        }
-        Self { tables }
+/// Narrowing what a role sees of a table widens what it may do to another whose rules refuse by what they find there.
+fn reconsidered(mut step: Step, table: Option<&QualifiedName>, settled: &State) -> Step {
+    let Some(access) = step.access.as_mut().filter(|access| access.effect == Effect::Narrows) else {
+        return step;
+    };
+    let everybody = access.roles.contains(sql::PUBLIC);
+    let of_roles: Vec<&Refusing> = if everybody {
+        settled.refusing.values().collect()
+    } else {
+        access.roles.iter().filter_map(|role| settled.refusing.get(role)).collect()
+    };
+    let opened: BTreeSet<&QualifiedName> = match table {
+        Some(table) => of_roles.into_iter().filter_map(|asked| asked.get(table)).flatten().collect(),
+        None => of_roles.into_iter().flat_map(BTreeMap::values).flatten().collect(),
+    };
+    if !opened.is_empty() {
+        let opened: Vec<String> = opened.into_iter().map(ToString::to_string).collect();
+        access.effect = Effect::Widens;
+        step.summary.push_str(&format!(" (rules of {} refuse by what they find there)", opened.join(", ")));
     }
-
-    /// Calls a step widening that narrows what a rule refuses by.
-    fn reconsider(&self, mut step: Step) -> Step {
-        let Some(access) = step.access.as_mut().filter(|access| access.effect == Effect::Narrows) else {
-            return step;
-        };
-        let roles: Vec<&str> = if access.roles.contains(sql::PUBLIC) {
-            self.tables.keys().copied().collect()
-        } else {
-            access.roles.iter().map(String::as_str).collect()
-        };
-        let asked = roles.into_iter().filter_map(|role| self.tables.get(role));
-        let opened: BTreeSet<String> = match &access.table {
-            Some(table) => {
-                asked.filter_map(|asked| asked.get(table)).flatten().map(ToString::to_string).collect()
-            }
-            None => asked.flat_map(BTreeMap::values).flatten().map(ToString::to_string).collect(),
-        };
-        if !opened.is_empty() {
-            let opened: Vec<String> = opened.into_iter().collect();
-            access.effect = Effect::Widens;
-            step.summary
-                .push_str(&format!(" (rules of {} refuse by what they find there)", opened.join(", ")));
-        }
-        step
-    }
+    step
 }
 
 /// A change in words and in SQL.

@@ -69,3 +69,10 @@ fn names_do_not_leave_the_comments_of_a_script() {
         "{sql:?}"
     );
 }
+
+/// In a list of one, a claim would be a sub-query and no longer the value of one, which an index serves.
+#[test]
+fn a_list_of_one_is_an_equation() {
+    let sql = sql("policy in customers", "allow agent select where owner_id in (claim.user)");
+    assert!(has(&sql, "USING ((\"owner_id\" = (SELECT nullif(…"), "{sql}");
+}

@@ -151,7 +151,11 @@ impl<S: Source> Writer<'_, S> {
                 let collate = if *ty == Scalar::Text && columns { BYTES } else { "" };
                 let operand = self.operand(operand);
                 let list: Vec<String> = list.iter().map(|item| self.operand(item)).collect();
-                format!("({operand}{collate} IN ({}))", list.join(", "))
+                match list.as_slice() {
+                    // `IN ((SELECT …))` would be read as a sub-query, which no index serves.
+                    [one] => format!("({operand}{collate} = {one})"),
+                    several => format!("({operand}{collate} IN ({}))", several.join(", ")),
+                }
             }
             Predicate::InClaim { operand, claim, element } => {
                 let operand = self.operand(operand);

@@ -285,6 +285,8 @@ async fn extreme_values_agree() {
         ("a < b", &[4, 7, 8]),
         ("a in claim.words", &[1, 2, 5]),
         ("b in claim.words", &[1, 2, 6]),
+        ("b in (claim.word)", &[2]),
+        ("not a in (claim.none)", &[]),
         ("not a in claim.words", &[3, 4, 7, 8]),
         ("a = claim.none or a not in (claim.none, 'a')", &[]),
         ("claim.none is null and claim.word = a", &[2]),
