@@ -1,17 +1,21 @@
-//! What all jobs over the rows of a table share: batches, order, pace, pauses, and rows that fail.
+//! What all jobs over the rows of a table share: passes, pace, pauses, and rows that fail.
 
 mod control;
+mod pace;
+mod swap;
+mod walk;
 
-use std::{collections::BTreeMap, fmt, pin::Pin, time::Duration};
+use std::{fmt, time::Duration};
 
-use tokio_postgres::{
-    Client, Row, Statement, Transaction,
-    types::{ToSql, Type},
-};
+use tokio_postgres::Client;
 
-pub(crate) use self::control::Checkpoint;
 pub use self::control::{JobControl, JobStatus};
-use crate::{Context, Encryptor, Error, ErrorKind, encryptor::all, keystore::failed, sql};
+pub(crate) use self::{
+    control::Checkpoint,
+    swap::{Swap, Swaps},
+    walk::Walk,
+};
+use crate::{Context, Encryptor, Error, ErrorKind, keystore::failed};
 
 pub(crate) type RowContext = Box<dyn Fn(&str) -> Context + Send + Sync>;
 type OnProgress = Box<dyn Fn(&Progress) + Send + Sync>;
@@ -67,60 +71,8 @@ pub(crate) struct Job {
     pub(crate) batch_size: u32,
     pub(crate) max_per_second: Option<u32>,
     pub(crate) control: Option<JobControl>,
-    pub(crate) progress: OnProgress,
+    pub(crate) progress: Option<OnProgress>,
     pub(crate) on_failure: OnFailure,
-}
-
-/// Where a worker is in its pass over the table.
-pub(crate) struct Walk {
-    /// The key of the last row of the batch before, as text: batches do not look at finished rows again.
-    pub(crate) after: Option<String>,
-    pub(crate) skip_locked: bool,
-    /// Keys of rows that failed, so that the next pass does not find them again.
-    pub(crate) skipped: Vec<String>,
-    /// What was prepared on the connection: a batch asks the server four times, and would twice as often without.
-    statements: BTreeMap<String, Statement>,
-    /// The type of the key column, as the catalog printed it in the first batch.
-    key_type: Option<String>,
-}
-
-impl Walk {
-    pub(crate) fn new(skip_locked: bool) -> Self {
-        Self { after: None, skip_locked, skipped: Vec::new(), statements: BTreeMap::new(), key_type: None }
-    }
-
-    pub(crate) async fn prepared(
-        &mut self,
-        transaction: &Transaction<'_>,
-        sql: String,
-    ) -> Result<Statement, Error> {
-        if let Some(known) = self.statements.get(&sql) {
-            return Ok(known.clone());
-        }
-        let statement = transaction.prepare(&sql).await.map_err(|e| cannot(&e))?;
-        self.statements.insert(sql, statement.clone());
-        Ok(statement)
-    }
-}
-
-/// What is asked of the server.
-type Asked<'a> = Pin<Box<dyn Future<Output = Result<Vec<Row>, tokio_postgres::Error>> + Send + 'a>>;
-
-/// Which rows a job locks: as [`sql::page`] finds them.
-pub(crate) struct Page<'a> {
-    pub(crate) table: &'a str,
-    pub(crate) key_column: &'a str,
-    /// The query, from the type of the key column.
-    pub(crate) sql: &'a (dyn Fn(&str, &Walk) -> String + Sync),
-    /// Its first parameter.
-    pub(crate) first: &'a (dyn ToSql + Sync),
-}
-
-/// Rows that are locked until the transaction ends.
-pub(crate) struct Locked<'a> {
-    pub(crate) transaction: Transaction<'a>,
-    pub(crate) key_type: String,
-    pub(crate) rows: Vec<Row>,
 }
 
 /// One kind of job.
@@ -148,7 +100,7 @@ impl Default for Job {
             batch_size: 1000,
             max_per_second: None,
             control: None,
-            progress: Box::new(|_| ()),
+            progress: None,
             on_failure: Box::new(|_, _| AfterFailure::Stop),
         }
     }
@@ -188,60 +140,6 @@ impl Job {
         }
     }
 
-    /// Begins a transaction with the settings of the job.
-    pub(crate) async fn begin<'a>(&self, client: &'a mut Client) -> Result<Transaction<'a>, Error> {
-        let transaction = client.transaction().await.map_err(|e| cannot(&e))?;
-        self.set(&transaction).await.map_err(|e| cannot(&e))?;
-        Ok(transaction)
-    }
-
-    /// Begins a transaction with the settings of the job, and locks the next rows in it.
-    pub(crate) async fn lock_rows<'a>(
-        &self,
-        client: &'a mut Client,
-        walk: &mut Walk,
-        page: &Page<'_>,
-    ) -> Result<Locked<'a>, Error> {
-        let transaction = client.transaction().await.map_err(|e| cannot(&e))?;
-        let known = walk.key_type.clone().and_then(|key_type| {
-            let statement = walk.statements.get(&(page.sql)(&key_type, walk)).cloned()?;
-            Some((key_type, statement))
-        });
-        let asked_before = known.is_some();
-        let (key_type, statement) = match known {
-            Some(known) => known,
-            None => {
-                self.set(&transaction).await.map_err(|e| cannot(&e))?;
-                let key_type = column_type(&transaction, page.table, page.key_column).await?;
-                let sql = (page.sql)(&key_type, walk);
-                walk.key_type = Some(key_type.clone());
-                (key_type, walk.prepared(&transaction, sql).await?)
-            }
-        };
-        let limit = i64::from(self.batch_size);
-        let parameters: [&(dyn ToSql + Sync); 4] = [page.first, &limit, &walk.skipped, &walk.after];
-        // On one way to the server and back, in this order: the rows are looked for under the settings.
-        let mut asking: Vec<Asked<'_>> = Vec::new();
-        if asked_before {
-            asking.push(Box::pin(self.set(&transaction)));
-        }
-        asking.push(Box::pin(transaction.query(&statement, &parameters)));
-        let mut rows = Vec::new();
-        for answer in all(asking.into_iter()).await {
-            rows = answer.map_err(|e| cannot(&e))?;
-        }
-        Ok(Locked { transaction, key_type, rows })
-    }
-
-    async fn set(&self, transaction: &Transaction<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
-        let settings = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        // So that a value has one text, whatever the session has chosen.
-        let (names, values): (Vec<_>, Vec<_>) = PLAIN_TEXT.into_iter().chain(settings).unzip();
-        let parameters: [(&(dyn ToSql + Sync), Type); 2] =
-            [(&names, Type::TEXT_ARRAY), (&values, Type::TEXT_ARRAY)];
-        transaction.query_typed(sql::SETTINGS, &parameters).await
-    }
-
     /// Decides about a row that failed: its error, or `Ok` when the job goes on without it.
     pub(crate) fn failed(&self, walk: &mut Walk, row: &str, error: Error) -> Result<(), Error> {
         // Only the row's own fault can be left behind: when the KMS is away, every row fails.
@@ -259,35 +157,8 @@ impl Job {
                 "{MAX_SKIPPED} rows failed; that is more than a few broken rows"
             )));
         }
-        walk.skipped.push(row.to_owned());
+        walk.skip(row);
         Ok(())
-    }
-
-    /// Tells how far the job is, and keeps its pace.
-    pub(crate) async fn after_batch(
-        &self,
-        client: &Client,
-        walk: &Walk,
-        (done, total): (u64, u64),
-        elapsed: Duration,
-    ) -> Result<(), Error> {
-        let skipped = walk.skipped.len() as u64;
-        (self.progress)(&Progress { done, total, skipped, per_second: rate(done, elapsed) });
-        self.keep_pace(client, done, elapsed).await
-    }
-
-    pub(crate) async fn wait_while_paused(&self, client: &Client) -> Result<(), Error> {
-        let Some(control) = &self.control else { return Ok(()) };
-        while control.is_paused(client).await? {
-            sleep(client, 0.2).await?;
-        }
-        Ok(())
-    }
-
-    async fn keep_pace(&self, client: &Client, done: u64, elapsed: Duration) -> Result<(), Error> {
-        let Some(max) = self.max_per_second else { return Ok(()) };
-        let ahead = done as f64 / f64::from(max) - elapsed.as_secs_f64();
-        if ahead > 0.0 { sleep(client, ahead.min(60.0)).await } else { Ok(()) }
     }
 }
 
@@ -298,56 +169,20 @@ impl fmt::Debug for Job {
     }
 }
 
-const PLAIN_TEXT: [(&str, &str); 5] = [
-    ("DateStyle", "ISO, YMD"),
-    ("IntervalStyle", "iso_8601"),
-    ("TimeZone", "UTC"),
-    ("extra_float_digits", "1"),
-    ("bytea_output", "hex"),
-];
-
-/// The type of a key column as the catalog prints it, so that a key that travels as text is cast to it.
-pub(crate) async fn column_type(
-    transaction: &Transaction<'_>,
-    table: &str,
-    column: &str,
-) -> Result<String, Error> {
-    let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&table, Type::TEXT), (&column, Type::TEXT)];
-    let rows = transaction.query_typed(sql::COLUMN_TYPE, &parameters).await.map_err(|e| cannot(&e))?;
-    rows.first().map(|row| row.get(0)).ok_or_else(|| Error::invalid("there is no such table or key column"))
-}
-
-/// The server waits, on our own connection: no timer of a runtime is needed, and dropping the job ends it.
-async fn sleep(client: &Client, seconds: f64) -> Result<(), Error> {
-    client.execute("SELECT pg_catalog.pg_sleep($1)", &[&seconds]).await.map(|_| ()).map_err(|e| cannot(&e))
-}
-
-fn rate(done: u64, elapsed: Duration) -> f64 {
-    if elapsed.is_zero() { 0.0 } else { done as f64 / elapsed.as_secs_f64() }
-}
-
 pub(crate) fn cannot(error: &tokio_postgres::Error) -> Error {
     failed("cannot work on the rows", error)
 }
 
-/// Ends a batch: commits, and goes on after `last`, if as many rows changed as should have. The rows are locked, so
-/// nobody else changed them: with fewer, the update did not see what the select saw, and going on would find the same
-/// rows forever.
-pub(crate) async fn finish(
-    transaction: Transaction<'_>,
-    walk: &mut Walk,
-    last: String,
-    (changed, expected): (u64, u64),
-) -> Result<(), Error> {
-    if changed != expected {
-        return Err(Error::new(
-            ErrorKind::Denied,
-            "fewer rows could be updated than were read; the role needs UPDATE and policies that allow it",
-        ));
+/// What a batch is refused with, before it is committed, when it changed less than it read. The rows are locked, so nobody
+/// else changed them: the update did not see what the select saw, and going on would find the same rows forever.
+pub(crate) fn check_changed(changed: u64, expected: u64) -> Result<(), Error> {
+    if changed == expected {
+        return Ok(());
     }
-    transaction.commit().await.map_err(|e| cannot(&e))?;
-    walk.after = Some(last);
-    Ok(())
+    Err(Error::new(
+        ErrorKind::Denied,
+        "fewer rows could be updated than were read; the role needs UPDATE and policies that allow it",
+    ))
 }
 
 /// The builder methods that every job has.
@@ -389,7 +224,7 @@ macro_rules! job_methods {
         /// Calls `progress` after each batch.
         #[must_use]
         pub fn progress(mut self, progress: impl Fn(&$crate::Progress) + Send + Sync + 'static) -> Self {
-            self.$job.progress = Box::new(progress);
+            self.$job.progress = Some(Box::new(progress));
             self
         }
 

@@ -72,6 +72,8 @@ mod migrate;
 mod nonce;
 mod open;
 mod opened;
+#[cfg(feature = "postgres")]
+mod ours;
 #[cfg(feature = "recipient")]
 mod recipient;
 #[cfg(all(feature = "postgres", feature = "index"))]

@@ -2,14 +2,13 @@
 
 use std::fmt;
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, types::ToSql};
 use zeroize::Zeroizing;
 
 use crate::{
     BlindIndex, Context, Encryptor, Error, Indexer, Scope, Sealed, Token,
-    job::{Batch, Job, Locked, Page, RowContext, Walk, Work, cannot, finish, job_methods},
-    rows::keys_and_sealed,
-    sql,
+    job::{Batch, Job, RowContext, Swap, Swaps, Walk, Work, cannot, job_methods},
+    sql::{self, Lock, Page},
 };
 
 type Parts = Box<dyn Fn(&[u8]) -> Option<Vec<Zeroizing<String>>> + Send + Sync>;
@@ -46,7 +45,16 @@ pub struct Reindex {
     scope: Scope,
     context: RowContext,
     parts: Parts,
+    /// Whether the columns of tokens have a UNIQUE constraint.
+    is_unique: bool,
     job: Job,
+}
+
+/// The rows without a token under a version of the index's key.
+struct Behind<'a> {
+    job: &'a Reindex,
+    version: Vec<u8>,
+    indexer: Indexer,
 }
 
 impl Reindex {
@@ -64,7 +72,8 @@ impl Reindex {
         index: &BlindIndex,
         scope: Scope,
     ) -> Self {
-        Self::unique(table, key_column, sealed_column, [token_column; 2], index, scope)
+        let job = Self::unique(table, key_column, sealed_column, [token_column; 2], index, scope);
+        Self { is_unique: false, ..job }
     }
 
     /// As [`Reindex::filter`], with the two columns of a unique index: for odd and for even versions.
@@ -89,6 +98,7 @@ impl Reindex {
             parts: Box::new(|opened| {
                 Some(vec![Zeroizing::new(std::str::from_utf8(opened).ok()?.to_owned())])
             }),
+            is_unique: true,
             job: Job::default(),
         }
     }
@@ -125,7 +135,11 @@ impl Reindex {
     /// As [`Reseal::run`](crate::Reseal::run); [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when a value cannot be
     /// indexed; [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) when a token stands twice in a UNIQUE column.
     pub async fn run(&self, client: &mut Client, encryptor: &Encryptor) -> Result<u64, Error> {
-        let total = self.remaining(client, encryptor).await?;
+        // Counting reads the whole table: only for who wants to see how far it is.
+        let total = match self.job.progress {
+            Some(_) => self.remaining(client, encryptor).await?,
+            None => 0,
+        };
         self.job.drive(self, client, encryptor, total).await
     }
 
@@ -168,32 +182,54 @@ impl Work for Reindex {
     ) -> Result<Batch, Error> {
         // Asked for each time, so that a rotation meanwhile is noticed.
         let indexer = self.index.indexer(encryptor, &self.scope).await?;
-        let tokens = self.tokens(&indexer);
-        let version = indexer.version().to_be_bytes();
-        let page = Page {
-            table: tokens.table(),
-            key_column: &self.key_column,
-            sql: &|key_type, walk| tokens.batch(key_type, walk.after.is_some(), walk.skip_locked),
-            first: &version.as_slice(),
-        };
-        let Locked { transaction, key_type, rows } = self.job.lock_rows(client, walk, &page).await?;
-        let Some(read) = keys_and_sealed(&self.job, walk, &rows)? else { return Ok(Batch::default()) };
-        let (mut keys, mut old, mut new) = (Vec::new(), Vec::new(), Vec::new());
-        for (key, sealed) in &read.rows {
-            match self.token(encryptor, &indexer, key, sealed).await {
+        let behind = Behind { job: self, version: indexer.version().to_be_bytes().to_vec(), indexer };
+        self.job.swap_batch(client, encryptor, walk, &behind).await
+    }
+}
+
+impl Swaps for Behind<'_> {
+    fn table(&self) -> &str {
+        self.job.odd.table()
+    }
+
+    fn key_column(&self) -> &str {
+        &self.job.key_column
+    }
+
+    fn page(&self, walk: &Walk) -> Page {
+        walk.page(if self.job.is_unique { Lock::Key } else { Lock::NoKey })
+    }
+
+    fn read(&self, page: Page, key_type: &str) -> String {
+        self.job.tokens(&self.indexer).page(page, key_type)
+    }
+
+    fn first(&self) -> &(dyn ToSql + Sync) {
+        &self.version
+    }
+
+    async fn swap(
+        &self,
+        encryptor: &Encryptor,
+        rows: Vec<(String, Sealed)>,
+        walk: &mut Walk,
+    ) -> Result<Swap, Error> {
+        let mut swap = Swap::default();
+        for (key, sealed) in rows {
+            match self.job.token(encryptor, &self.indexer, &key, &sealed).await {
                 Ok(token) => {
-                    keys.push(key.as_str());
-                    old.push(sealed.as_bytes());
-                    new.push(token);
+                    swap.new.push(token.as_bytes().to_vec());
+                    swap.old.push(sealed);
+                    swap.keys.push(key);
                 }
-                Err(error) => self.job.failed(walk, key, error)?,
+                Err(error) => self.job.job.failed(walk, &key, error)?,
             }
         }
-        let update = walk.prepared(&transaction, tokens.set(&key_type)).await?;
-        let done = transaction.execute(&update, &[&keys, &old, &new]).await;
-        let done = done.map_err(|e| cannot(&e))?;
-        finish(transaction, walk, read.last, (done, keys.len() as u64)).await?;
-        Ok(Batch { found: read.found, done })
+        Ok(swap)
+    }
+
+    fn write(&self, key_type: &str) -> String {
+        self.job.tokens(&self.indexer).set(key_type)
     }
 }
 

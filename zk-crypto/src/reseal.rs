@@ -2,14 +2,13 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use tokio_postgres::{Client, Statement, Transaction};
+use tokio_postgres::{Client, types::ToSql};
 
 use crate::{
     Context, Encryptor, Error, KeyId, KeyState, Plaintext, Scope, Sealed,
     encryptor::no_key,
-    job::{Batch, Job, Locked, Page, RowContext, Walk, Work, cannot, finish, job_methods},
-    rows::{Read, keys_and_sealed},
-    sql,
+    job::{Batch, Job, RowContext, Swap, Swaps, Walk, Work, cannot, job_methods},
+    sql::{self, Lock, Page},
 };
 
 /// Seals the values of one column again, under the active key of a scope, while the application runs.
@@ -48,13 +47,10 @@ pub struct Reseal {
     job: Job,
 }
 
-/// A row as it was read: its key as text, and the sealed value.
-type Found = (String, Sealed);
-
-struct Resealed {
-    key: String,
-    old: Sealed,
-    new: Sealed,
+/// The rows under older keys.
+struct Older<'a> {
+    job: &'a Reseal,
+    ids: Vec<&'a [u8]>,
 }
 
 impl Reseal {
@@ -93,7 +89,11 @@ impl Reseal {
     /// the database says. Batches that were committed stay.
     pub async fn run(&self, client: &mut Client, encryptor: &Encryptor) -> Result<u64, Error> {
         let (_, old) = self.keys(encryptor).await?;
-        let total = self.counts(client, &old).await?.values().sum();
+        // Counting reads the whole table: only for who wants to see how far it is.
+        let total = match self.job.progress {
+            Some(_) => self.counts(client, &old).await?.values().sum(),
+            None => 0,
+        };
         self.job.drive(self, client, encryptor, total).await
     }
 
@@ -140,41 +140,6 @@ impl Reseal {
             .map(|row| Ok((KeyId::from_slice(row.get(0))?, u64::try_from(row.get::<_, i64>(1)).unwrap_or(0))))
             .collect()
     }
-
-    /// Opens the rows and seals them again; rows that fail and are to be left behind are not in the result.
-    async fn reseal(
-        &self,
-        encryptor: &Encryptor,
-        rows: Vec<Found>,
-        walk: &mut Walk,
-    ) -> Result<Vec<Resealed>, Error> {
-        let mut resealed = Vec::with_capacity(rows.len());
-        // One buffer for all of them: no more than one plaintext is in memory.
-        let mut text = Plaintext::new();
-        for (key, old) in rows {
-            let context = (self.context)(&key);
-            match encryptor.open_into(&self.scope, &context, &old, &mut text).await {
-                Ok(()) => {
-                    let new = encryptor.seal(&self.scope, &context, &text).await?;
-                    resealed.push(Resealed { key, old, new });
-                }
-                Err(error) => self.job.failed(walk, &key, error)?,
-            }
-        }
-        Ok(resealed)
-    }
-
-    async fn swap(
-        &self,
-        transaction: &Transaction<'_>,
-        rows: &[Resealed],
-        update: &Statement,
-    ) -> Result<u64, Error> {
-        let keys: Vec<&str> = rows.iter().map(|row| row.key.as_str()).collect();
-        let old: Vec<&[u8]> = rows.iter().map(|row| row.old.as_bytes()).collect();
-        let new: Vec<&[u8]> = rows.iter().map(|row| row.new.as_bytes()).collect();
-        transaction.execute(update, &[&keys, &old, &new]).await.map_err(|e| cannot(&e))
-    }
 }
 
 impl Work for Reseal {
@@ -190,21 +155,58 @@ impl Work for Reseal {
         }
         // The cache may still hold the key from before the rotation.
         encryptor.expect_active(&self.scope, active);
-        let page = Page {
-            table: self.column.table(),
-            key_column: &self.key_column,
-            sql: &|key_type, walk| self.column.batch(walk.skip_locked, walk.after.is_some(), key_type),
-            first: &bytes(&old),
-        };
-        let Locked { transaction, key_type, rows } = self.job.lock_rows(client, walk, &page).await?;
-        let Some(Read { rows, found, last }) = keys_and_sealed(&self.job, walk, &rows)? else {
-            return Ok(Batch::default());
-        };
-        let rows = self.reseal(encryptor, rows, walk).await?;
-        let update = walk.prepared(&transaction, self.column.swap(&key_type)).await?;
-        let done = self.swap(&transaction, &rows, &update).await?;
-        finish(transaction, walk, last, (done, rows.len() as u64)).await?;
-        Ok(Batch { found, done })
+        let older = Older { job: self, ids: bytes(&old) };
+        self.job.swap_batch(client, encryptor, walk, &older).await
+    }
+}
+
+impl Swaps for Older<'_> {
+    fn table(&self) -> &str {
+        self.job.column.table()
+    }
+
+    fn key_column(&self) -> &str {
+        &self.job.key_column
+    }
+
+    fn page(&self, walk: &Walk) -> Page {
+        walk.page(Lock::NoKey)
+    }
+
+    fn read(&self, page: Page, key_type: &str) -> String {
+        self.job.column.page(page, key_type)
+    }
+
+    fn first(&self) -> &(dyn ToSql + Sync) {
+        &self.ids
+    }
+
+    async fn swap(
+        &self,
+        encryptor: &Encryptor,
+        rows: Vec<(String, Sealed)>,
+        walk: &mut Walk,
+    ) -> Result<Swap, Error> {
+        let Reseal { scope, context, job, .. } = self.job;
+        let mut swap = Swap::default();
+        // One buffer for all of them: no more than one plaintext is in memory.
+        let mut text = Plaintext::new();
+        for (key, old) in rows {
+            let context = context(&key);
+            match encryptor.open_into(scope, &context, &old, &mut text).await {
+                Ok(()) => {
+                    swap.new.push(encryptor.seal(scope, &context, &text).await?.into_vec());
+                    swap.old.push(old);
+                    swap.keys.push(key);
+                }
+                Err(error) => job.failed(walk, &key, error)?,
+            }
+        }
+        Ok(swap)
+    }
+
+    fn write(&self, key_type: &str) -> String {
+        self.job.column.swap(key_type)
     }
 }
 

@@ -93,11 +93,11 @@ impl Column {
 
     /// `$1`: the ids of old keys, `$2`: how many rows, `$3`: keys to leave out, `$4`: the key to begin after, or NULL. Key
     /// as text and sealed value, locked.
-    pub(crate) fn batch(&self, skip_locked: bool, after: bool, key_type: &str) -> String {
+    pub(crate) fn page(&self, page: Page, key_type: &str) -> String {
         let Self { table, key, sealed } = self;
         format!(
             "SELECT {key}::text, {sealed} FROM {table} WHERE pg_catalog.substr({sealed}, 2, 16) = ANY ($1) {}",
-            page(&format!("{table}.{key}"), key_type, after, skip_locked)
+            page.of(&format!("{table}.{key}"), key_type)
         )
     }
 
@@ -114,20 +114,78 @@ impl Column {
     }
 }
 
-/// What is left of a table after a key: at most `$2` rows, none of the keys `$3`, locked. `$4` is used only with `after`, so
-/// that the first page needs no comparison that an index does not serve. `key` is qualified with its table: alone it would
-/// mean the result's column of that name, which is its text, and `9` stands after `10` as text.
-pub(crate) fn page(key: &str, key_type: &str, after: bool, skip_locked: bool) -> String {
-    let after =
-        if after { format!("AND {key} > $4::text::{key_type}") } else { "AND $4::text IS NULL".to_owned() };
-    let skip = if skip_locked { " SKIP LOCKED" } else { "" };
-    format!("AND {key}::text <> ALL ($3) {after} ORDER BY {key} LIMIT $2 FOR UPDATE{skip}")
+/// Which rows of a table are read next, and how they are locked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Page {
+    /// Begins after the key `$4`, which is NULL otherwise: the first page needs no comparison that an index does not serve.
+    pub(crate) after: bool,
+    /// Leaves out the keys `$3`, of which there are none otherwise.
+    pub(crate) skipping: bool,
+    /// Passes over the rows that others hold.
+    pub(crate) skip_locked: bool,
+    pub(crate) lock: Lock,
+}
+
+/// How rows are locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lock {
+    /// As an `UPDATE` does that changes no key: who inserts a row that refers to these does not wait.
+    NoKey,
+    /// As an `UPDATE` does that changes a column with a UNIQUE constraint. To lock less, and more when the row is written,
+    /// could deadlock with those who refer to the rows.
+    Key,
+}
+
+impl Page {
+    /// The end of a query: at most `$2` rows, in the order of their keys, locked. `key` is qualified with its table: alone it
+    /// would mean the result's column of that name, which is its text, and `9` stands after `10` as text.
+    pub(crate) fn of(self, key: &str, key_type: &str) -> String {
+        let Self { after, skipping, skip_locked, lock } = self;
+        let without = if skipping {
+            format!("AND {key}::text <> ALL ($3)")
+        } else {
+            "AND $3::text[] IS NOT NULL".to_owned()
+        };
+        let after = if after {
+            format!("AND {key} > $4::text::{key_type}")
+        } else {
+            "AND $4::text IS NULL".to_owned()
+        };
+        let lock = match lock {
+            Lock::NoKey => "FOR NO KEY UPDATE",
+            Lock::Key => "FOR UPDATE",
+        };
+        let skip = if skip_locked { " SKIP LOCKED" } else { "" };
+        format!("{without} {after} ORDER BY {key} LIMIT $2 {lock}{skip}")
+    }
 }
 
 /// `$1`: names of run-time parameters, `$2`: their values, for the transaction.
 pub(crate) const SETTINGS: &str = "
 SELECT pg_catalog.set_config(setting.name, setting.value, true)
 FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS setting (name, value)";
+
+/// `$1`: quoted tables, looked at with their schemas, `$2`: quoted functions, `$3`: a quoted table or NULL. The owners of
+/// tables and functions whom neither the connected role nor the owner of `$3` has reason to trust.
+pub(crate) const STRANGERS: &str = "
+SELECT owner.rolname::text
+FROM pg_catalog.pg_roles owner, pg_catalog.pg_roles me
+WHERE me.rolname = current_user
+  AND owner.oid IN (
+    SELECT pg_catalog.unnest(ARRAY[c.relowner, n.nspowner])
+    FROM pg_catalog.unnest($1) AS t (name)
+      JOIN pg_catalog.pg_class c ON c.oid = pg_catalog.to_regclass(t.name)
+      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    UNION
+    SELECT p.proowner
+    FROM pg_catalog.unnest($2) AS f (name)
+      JOIN pg_catalog.pg_proc p ON p.oid = pg_catalog.to_regprocedure(f.name))
+  AND owner.oid <> me.oid
+  AND NOT owner.rolsuper
+  AND owner.oid IS DISTINCT FROM
+    (SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass($3))
+  AND (me.rolsuper OR owner.rolcanlogin OR NOT pg_catalog.pg_has_role(me.oid, owner.oid, 'USAGE'))
+ORDER BY 1";
 
 /// `$1`: quoted table, `$2`: column. The column's type, quoted by the catalog.
 pub(crate) const COLUMN_TYPE: &str = "
@@ -145,7 +203,8 @@ mod tests {
         assert!(grant(evil, true).ends_with(&format!("TO {quoted}")));
         let column = Column::new((evil, evil), evil, evil);
         assert_eq!(column.table(), format!("{quoted}.{quoted}"));
-        for text in [column.count(), column.batch(true, true, "uuid"), column.swap("uuid")] {
+        let page = Page { after: true, skipping: true, skip_locked: true, lock: Lock::NoKey };
+        for text in [column.count(), column.page(page, "uuid"), column.swap("uuid")] {
             assert_eq!(text.matches("DROP").count(), text.matches(quoted).count());
         }
     }

@@ -1,19 +1,17 @@
 //! What the encryptor promises when keys rotate, caches age, and the KMS or the store misbehave.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
-    },
-    time::Duration,
-};
+#[path = "common/faulty.rs"]
+mod faulty;
 
+use std::{sync::Arc, time::Duration};
+
+use faulty::{Answer, FaultyKms};
 use zk_crypto::{
     Context, Encryptor, EncryptorConfig, ErrorKind, KeyRecord, KeyState, KeyStore, MemoryKeyStore, Scope,
     Suite, testing::ManualClock,
 };
-use zk_kms::{Capabilities, DataKey, KeyStatus, KeyUri, Kms, LocalKms, WrappedKey};
+use zk_kms::LocalKms;
 
 #[tokio::test]
 async fn values_live_through_rotation() {
@@ -84,8 +82,8 @@ async fn a_key_is_fetched_once_however_many_ask() {
     world.encryptor.create_key(&world.scope).await.unwrap();
     let sealed = world.encryptor.seal(&world.scope, &place(1), b"text").await.unwrap();
     let encryptor = Arc::new(world.another(EncryptorConfig::default()));
-    let before = world.kms.unwraps.load(SeqCst);
-    world.kms.slow.store(true, SeqCst);
+    let before = world.kms.unwraps();
+    world.kms.door.says(Answer::Slow);
     let tasks: Vec<_> = (0..50)
         .map(|_| {
             let (encryptor, scope, sealed) = (encryptor.clone(), world.scope.clone(), sealed.clone());
@@ -95,7 +93,7 @@ async fn a_key_is_fetched_once_however_many_ask() {
     for task in tasks {
         task.await.unwrap().unwrap();
     }
-    assert_eq!(world.kms.unwraps.load(SeqCst) - before, 1);
+    assert_eq!(world.kms.unwraps() - before, 1);
 }
 
 #[tokio::test]
@@ -104,7 +102,7 @@ async fn an_outage_is_noticed_when_the_cache_ends() {
     world.encryptor.create_key(&world.scope).await.unwrap();
     let sealed = world.encryptor.seal(&world.scope, &place(1), b"text").await.unwrap();
     let sealer = world.encryptor.sealer(&world.scope).await.unwrap();
-    world.kms.away.store(true, SeqCst);
+    world.kms.door.says(Answer::Away);
     world.clock.advance(Duration::from_secs(59));
     world.encryptor.open(&world.scope, &place(1), &sealed).await.unwrap();
     world.encryptor.seal(&world.scope, &place(1), b"text").await.unwrap();
@@ -122,7 +120,7 @@ async fn an_outage_is_noticed_when_the_cache_ends() {
         "no key is stored that was not wrapped"
     );
 
-    world.kms.away.store(false, SeqCst);
+    world.kms.door.says(Answer::Right);
     world.encryptor.open(&world.scope, &place(1), &sealed).await.unwrap();
 }
 
@@ -135,16 +133,16 @@ async fn the_cache_is_bounded() {
         world.encryptor.seal(&scope, &place(1), b"").await.unwrap();
     }
     assert!(format!("{:?}", world.encryptor).contains("Cache(4 entries, "), "{:?}", world.encryptor);
-    let before = world.kms.unwraps.load(SeqCst);
+    let before = world.kms.unwraps();
     let scope = Scope::tenant("9").unwrap();
     for _ in 0..30 {
         world.encryptor.seal(&scope, &place(1), b"").await.unwrap();
     }
-    assert_eq!(world.kms.unwraps.load(SeqCst) - before, 3, "31 messages, 10 for each fetch");
+    assert_eq!(world.kms.unwraps() - before, 3, "31 messages, 10 for each fetch");
     for _ in 0..3 {
         world.encryptor.seal(&scope, &place(1), &[0; 1000]).await.unwrap();
     }
-    assert!(world.kms.unwraps.load(SeqCst) - before >= 5, "1000 bytes for each fetch");
+    assert!(world.kms.unwraps() - before >= 5, "1000 bytes for each fetch");
 }
 
 #[tokio::test]
@@ -152,11 +150,11 @@ async fn many_values_need_one_fetch() {
     let world = World::new(EncryptorConfig::default().max_entries(0));
     world.encryptor.create_key(&world.scope).await.unwrap();
     let plain: Vec<(Context, &[u8])> = (0..20).map(|i| (place(i), b"text".as_slice())).collect();
-    let before = world.kms.unwraps.load(SeqCst);
+    let before = world.kms.unwraps();
     let sealed = world.encryptor.seal_many(&world.scope, &plain).await.unwrap();
     let values: Vec<_> = plain.iter().map(|(c, _)| c.clone()).zip(sealed).collect();
     assert_eq!(world.encryptor.open_many(&world.scope, &values).await.unwrap().len(), 20);
-    assert_eq!(world.kms.unwraps.load(SeqCst) - before, 2, "one to seal and one to open, without any cache");
+    assert_eq!(world.kms.unwraps() - before, 2, "one to seal and one to open, without any cache");
 }
 
 #[tokio::test]
@@ -240,12 +238,12 @@ async fn a_key_destroyed_while_it_is_fetched_is_not_cached() {
     let id = world.encryptor.create_key(&world.scope).await.unwrap();
     let sealed = world.encryptor.seal(&world.scope, &place(1), b"text").await.unwrap();
     let encryptor = Arc::new(world.another(EncryptorConfig::default()));
-    world.kms.slow.store(true, SeqCst);
+    world.kms.door.says(Answer::Slow);
     let opening = {
         let (encryptor, scope, sealed) = (encryptor.clone(), world.scope.clone(), sealed.clone());
-        let before = world.kms.unwraps.load(SeqCst);
+        let before = world.kms.unwraps();
         let task = tokio::spawn(async move { encryptor.open(&scope, &place(1), &sealed).await.map(drop) });
-        while world.kms.unwraps.load(SeqCst) == before {
+        while world.kms.unwraps() == before {
             tokio::task::yield_now().await;
         }
         task
@@ -285,10 +283,10 @@ async fn a_key_that_was_wrapped_wrongly_does_not_replace_the_right_one() {
     let sealed = world.encryptor.seal(&world.scope, &place(1), b"text").await.unwrap();
     world.kms.local.rotate().unwrap();
     // It unwraps another key, which then is wrapped again.
-    world.kms.lies.store(true, SeqCst);
+    world.kms.door.says(Answer::Wrong);
     let error = world.encryptor.rewrap_keys(|_| ()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
-    world.kms.lies.store(false, SeqCst);
+    world.kms.door.says(Answer::Right);
     let another = world.another(EncryptorConfig::default());
     assert_eq!(*another.open(&world.scope, &place(1), &sealed).await.unwrap(), b"text");
     assert_eq!(another.rewrap_keys(|_| ()).await.unwrap().rewrapped, 1);
@@ -301,7 +299,7 @@ async fn a_key_that_was_wrapped_wrongly_does_not_replace_the_right_one() {
 async fn a_key_that_is_not_the_one_named_is_noticed() {
     let world = World::new(EncryptorConfig::default());
     world.encryptor.create_key(&world.scope).await.unwrap();
-    world.kms.lies.store(true, SeqCst);
+    world.kms.door.says(Answer::Wrong);
     let error = world.encryptor.seal(&world.scope, &place(1), b"").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     assert!(error.to_string().contains("is not the key its record names"));
@@ -329,7 +327,7 @@ fn place(row: u32) -> Context {
 
 /// An encryptor with everything around it within reach of the test.
 struct World {
-    kms: Arc<TestKms>,
+    kms: Arc<FaultyKms>,
     store: Arc<MemoryKeyStore>,
     clock: Arc<ManualClock>,
     scope: Scope,
@@ -338,13 +336,7 @@ struct World {
 
 impl World {
     fn new(config: EncryptorConfig) -> Self {
-        let kms = Arc::new(TestKms {
-            local: LocalKms::ephemeral("test").unwrap(),
-            unwraps: AtomicUsize::new(0),
-            away: AtomicBool::new(false),
-            slow: AtomicBool::new(false),
-            lies: AtomicBool::new(false),
-        });
+        let kms = Arc::new(FaultyKms::new(LocalKms::ephemeral("test").unwrap()));
         let (store, clock) = (Arc::new(MemoryKeyStore::new()), Arc::new(ManualClock::new()));
         let encryptor = Encryptor::new(kms.clone(), store.clone(), config.clock(clock.clone())).unwrap();
         Self { kms, store, clock, scope: Scope::tenant("7").unwrap(), encryptor }
@@ -357,59 +349,5 @@ impl World {
 
     async fn keys(&self) -> Vec<KeyRecord> {
         self.store.list(Some(&self.scope)).await.unwrap()
-    }
-}
-
-/// A KMS that counts, and that can be away, slow, or wrong.
-#[derive(Debug)]
-struct TestKms {
-    local: LocalKms,
-    unwraps: AtomicUsize,
-    away: AtomicBool,
-    slow: AtomicBool,
-    lies: AtomicBool,
-}
-
-impl TestKms {
-    fn reachable(&self) -> Result<(), zk_kms::Error> {
-        let away = || zk_kms::Error::new(zk_kms::ErrorKind::Unavailable, "away");
-        if self.away.load(SeqCst) { Err(away()) } else { Ok(()) }
-    }
-}
-
-#[async_trait::async_trait]
-impl Kms for TestKms {
-    fn uri(&self) -> &KeyUri {
-        self.local.uri()
-    }
-
-    async fn wrap_key(&self, key: &DataKey, context: &zk_kms::Context) -> Result<WrappedKey, zk_kms::Error> {
-        self.reachable()?;
-        self.local.wrap_key(key, context).await
-    }
-
-    async fn unwrap_key(
-        &self,
-        wrapped: &WrappedKey,
-        context: &zk_kms::Context,
-    ) -> Result<DataKey, zk_kms::Error> {
-        self.unwraps.fetch_add(1, SeqCst);
-        self.reachable()?;
-        if self.slow.load(SeqCst) {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        if self.lies.load(SeqCst) {
-            DataKey::generate()
-        } else {
-            self.local.unwrap_key(wrapped, context).await
-        }
-    }
-
-    async fn status(&self) -> Result<KeyStatus, zk_kms::Error> {
-        self.local.status().await
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        self.local.capabilities()
     }
 }

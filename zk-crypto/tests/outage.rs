@@ -1,20 +1,17 @@
 //! What the cache of keys promises while the clock moves and the KMS refuses, stalls or comes back.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
-    time::Duration,
-};
+#[path = "common/faulty.rs"]
+mod faulty;
 
-use tokio::sync::watch;
+use std::{sync::Arc, time::Duration};
+
+use faulty::{Answer, FaultyKms};
 use zk_crypto::{
     Context, Encryptor, EncryptorConfig, Error, ErrorKind, MemoryKeyStore, OVERHEAD, Scope, Sealed,
     testing::ManualClock,
 };
-use zk_kms::{Capabilities, DataKey, KeyStatus, KeyUri, Kms, LocalKms, WrappedKey};
+use zk_kms::LocalKms;
 
 const AGE: Duration = Duration::from_secs(60);
 
@@ -29,7 +26,7 @@ async fn keys_in_use_are_refreshed_before_they_end() {
     assert_eq!(world.encryptor.refresh(Duration::from_secs(20)).await.unwrap(), 1);
     assert_eq!(world.unwraps() - before, 1, "the active key, which its id shares");
     // The KMS is away when the first age would have ended: nobody notices.
-    world.kms.says(Answer::Refused);
+    world.kms.door.says(Answer::Away);
     world.pass(20);
     world.open(&sealed).await.unwrap();
     world.seal().await.unwrap();
@@ -52,7 +49,7 @@ async fn a_refresh_that_fails_takes_nothing_away() {
     let world = World::new().await;
     let sealed = world.seal().await.unwrap();
     world.pass(50);
-    world.kms.says(Answer::Refused);
+    world.kms.door.says(Answer::Away);
     assert!(world.encryptor.refresh(AGE).await.unwrap_err().is_transient());
     world.open(&sealed).await.unwrap();
     world.seal().await.unwrap();
@@ -61,7 +58,7 @@ async fn a_refresh_that_fails_takes_nothing_away() {
     world.pass(1);
     assert!(world.open(&sealed).await.unwrap_err().is_transient(), "never longer than the age");
     assert!(world.seal().await.unwrap_err().is_transient());
-    world.kms.says(Answer::Right);
+    world.kms.door.says(Answer::Right);
     world.open(&sealed).await.unwrap();
 }
 
@@ -86,7 +83,7 @@ async fn a_stalled_kms_holds_up_nobody_with_a_key() {
     let world = World::new().await;
     let sealed = world.seal().await.unwrap();
     world.pass(50);
-    world.kms.says(Answer::None);
+    world.kms.door.says(Answer::None);
     let refreshing = tokio::spawn({
         let world = world.clone();
         async move { world.encryptor.refresh(AGE).await.map(drop) }
@@ -94,7 +91,7 @@ async fn a_stalled_kms_holds_up_nobody_with_a_key() {
     world.kms.is_asked(2).await;
     world.open(&sealed).await.unwrap();
     world.seal().await.unwrap();
-    world.kms.says(Answer::Right);
+    world.kms.door.says(Answer::Right);
     refreshing.await.unwrap().unwrap();
     world.pass(50);
     world.open(&sealed).await.unwrap();
@@ -105,12 +102,12 @@ async fn whoever_gives_up_leaves_the_turn_to_the_next() {
     let world = World::new().await;
     let sealed = world.seal().await.unwrap();
     world.pass(60);
-    world.kms.says(Answer::None);
+    world.kms.door.says(Answer::None);
     let (first, second) = (world.spawn_open(&sealed), world.spawn_open(&sealed));
     world.kms.is_asked(2).await;
     first.abort();
     world.kms.is_asked(3).await;
-    world.kms.says(Answer::Right);
+    world.kms.door.says(Answer::Right);
     second.await.unwrap().unwrap();
 }
 
@@ -119,7 +116,7 @@ async fn those_who_wait_share_a_failure() {
     let world = World::new().await;
     let sealed = world.seal().await.unwrap();
     world.pass(60);
-    world.kms.says(Answer::None);
+    world.kms.door.says(Answer::None);
     let before = world.unwraps();
     let waiting: Vec<_> = (0..50).map(|_| world.spawn_open(&sealed)).collect();
     // All of them wait for the one that asks.
@@ -127,13 +124,13 @@ async fn those_who_wait_share_a_failure() {
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
-    world.kms.says(Answer::Refused);
+    world.kms.door.says(Answer::Away);
     for waiting in waiting {
         assert!(waiting.await.unwrap().unwrap_err().is_transient());
     }
     assert_eq!(world.unwraps() - before, 1, "one call, and not fifty one after the other");
     // But an outage is not remembered.
-    world.kms.says(Answer::Right);
+    world.kms.door.says(Answer::Right);
     world.open(&sealed).await.unwrap();
 }
 
@@ -186,7 +183,7 @@ fn place() -> Context {
 
 /// An encryptor with one key, and everything around it within reach.
 struct World {
-    kms: Arc<TestKms>,
+    kms: Arc<FaultyKms>,
     store: Arc<MemoryKeyStore>,
     clock: Arc<ManualClock>,
     scope: Scope,
@@ -195,11 +192,7 @@ struct World {
 
 impl World {
     async fn new() -> Arc<Self> {
-        let kms = Arc::new(TestKms {
-            local: LocalKms::ephemeral("test").unwrap(),
-            answer: watch::Sender::new(Answer::Right),
-            unwraps: AtomicUsize::new(0),
-        });
+        let kms = Arc::new(FaultyKms::new(LocalKms::ephemeral("test").unwrap()));
         let (store, clock) = (Arc::new(MemoryKeyStore::new()), Arc::new(ManualClock::new()));
         let config = EncryptorConfig::default().max_age(AGE).max_entries(8).clock(clock.clone());
         let encryptor = Encryptor::new(kms.clone(), store.clone(), config).unwrap();
@@ -232,67 +225,6 @@ impl World {
     }
 
     fn unwraps(&self) -> usize {
-        self.kms.unwraps.load(SeqCst)
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Answer {
-    Right,
-    Refused,
-    /// Until it is another one.
-    None,
-}
-
-/// A KMS that counts what it unwraps, and answers as it is told.
-#[derive(Debug)]
-struct TestKms {
-    local: LocalKms,
-    answer: watch::Sender<Answer>,
-    unwraps: AtomicUsize,
-}
-
-impl TestKms {
-    fn says(&self, answer: Answer) {
-        self.answer.send_replace(answer);
-    }
-
-    /// Waits until so many keys were asked for.
-    async fn is_asked(&self, times: usize) {
-        while self.unwraps.load(SeqCst) < times {
-            tokio::task::yield_now().await;
-        }
-    }
-}
-
-#[async_trait::async_trait]
-impl Kms for TestKms {
-    fn uri(&self) -> &KeyUri {
-        self.local.uri()
-    }
-
-    async fn wrap_key(&self, key: &DataKey, context: &zk_kms::Context) -> Result<WrappedKey, zk_kms::Error> {
-        self.local.wrap_key(key, context).await
-    }
-
-    async fn unwrap_key(
-        &self,
-        wrapped: &WrappedKey,
-        context: &zk_kms::Context,
-    ) -> Result<DataKey, zk_kms::Error> {
-        self.unwraps.fetch_add(1, SeqCst);
-        let answer = *self.answer.subscribe().wait_for(|answer| *answer != Answer::None).await.unwrap();
-        if answer == Answer::Refused {
-            return Err(zk_kms::Error::new(zk_kms::ErrorKind::Unavailable, "away"));
-        }
-        self.local.unwrap_key(wrapped, context).await
-    }
-
-    async fn status(&self) -> Result<KeyStatus, zk_kms::Error> {
-        self.local.status().await
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        self.local.capabilities()
+        self.kms.unwraps()
     }
 }

@@ -34,7 +34,7 @@
 //!
 //! | URI | backend | feature |
 //! |---|---|---|
-//! | `local:` | [`LocalKms`], a key ring in memory or in a file that a passphrase seals; `LocalKeyPair` | –; `rsa` |
+//! | `local:` | [`LocalKms`], a key ring in memory, or in a file that a passphrase seals; `LocalKeyPair` | –, `keyring`; with `rsa` |
 //! | `aws-kms://` | `AwsKms`, `AwsKeyPair` | `aws`; with `rsa` |
 //! | `gcp-kms://` | `GcpKms`, `GcpKeyPair` | `gcp`; with `rsa` |
 //! | `azure-kv://` | `AzureKeyPair` | `azure` |
@@ -49,6 +49,7 @@
 //! | feature | adds |
 //! |---|---|
 //! | `aws`, `azure`, `gcp`, `vault` | the backends of these services |
+//! | `keyring` | key rings in files: Argon2id and JSON |
 //! | `layers` | `layers`: deadline, retry with a budget, circuit breaker, concurrency limit, single flight, tracing, audit; `AnyOf` |
 //! | `rsa` | key pairs: `AsymmetricKms`, `PinnedKms`, `PublicKey`, `LocalKeyPair`; links AWS-LC |
 //! | `testing` | `testing`: the laws every backend passes |
@@ -108,7 +109,9 @@ pub use key::{Context, DataKey, KeyUri, KeyVersion, Service, WrappedKey};
 pub use kms::{Capabilities, KeyStatus, Kms};
 #[cfg(feature = "rsa")]
 pub use local::LocalKeyPair;
-pub use local::{LocalKms, PassphraseCost};
+pub use local::LocalKms;
+#[cfg(all(unix, feature = "keyring"))]
+pub use local::PassphraseCost;
 pub use open::{OpenConfig, ensure_key, open};
 pub use service::{KeySpec, Provisioned};
 #[cfg(feature = "vault")]

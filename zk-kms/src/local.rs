@@ -1,19 +1,16 @@
 //! The embedded backend: a key ring in memory or in a file.
 
-#[cfg(unix)]
-mod file;
+#[cfg(all(unix, feature = "keyring"))]
+mod keyring;
 #[cfg(feature = "rsa")]
 mod pair;
 mod ring;
 mod stored;
 
-#[cfg(unix)]
-use std::path::Path;
-
 use async_trait::async_trait;
-#[cfg(unix)]
-use secrecy::SecretString;
 
+#[cfg(all(unix, feature = "keyring"))]
+pub use self::keyring::PassphraseCost;
 #[cfg(feature = "rsa")]
 pub use self::pair::LocalKeyPair;
 use self::{ring::Kek, stored::Stored};
@@ -33,7 +30,7 @@ use crate::{Capabilities, Context, DataKey, Error, KeyStatus, KeyUri, KeyVersion
 /// where it is read. A process that has seen a newer one refuses to rotate an older one.
 ///
 /// The file must be a regular file, belong to the effective user or to root, and be closed to group and others.
-/// Files need Unix; elsewhere only [`LocalKms::ephemeral`] exists.
+/// Files need the feature `keyring`, and Unix; without them only [`LocalKms::ephemeral`] makes a ring.
 ///
 /// # Examples
 ///
@@ -56,25 +53,6 @@ use crate::{Capabilities, Context, DataKey, Error, KeyStatus, KeyUri, KeyVersion
 #[derive(Debug)]
 pub struct LocalKms(Stored<Kek>);
 
-/// What one guess of a key ring's passphrase costs: the parameters of Argon2id
-/// ([RFC 9106](https://www.rfc-editor.org/rfc/rfc9106), section 3.1).
-///
-/// The default is the second recommended option of section 4: 64 MiB, 3 passes, 4 lanes.
-///
-/// ```
-/// use zk_kms::PassphraseCost;
-///
-/// assert_eq!(PassphraseCost::default(), PassphraseCost::new(64 * 1024, 3, 4)?);
-/// assert!(PassphraseCost::new(u32::MAX, 3, 4).is_err());
-/// # Ok::<(), zk_kms::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PassphraseCost {
-    memory_kib: u32,
-    passes: u32,
-    lanes: u32,
-}
-
 impl LocalKms {
     /// Makes a key ring that lives in memory and dies with this value: for tests and demonstrations.
     ///
@@ -83,39 +61,6 @@ impl LocalKms {
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when `name` cannot stand in a `local:` URI.
     pub fn ephemeral(name: &str) -> Result<Self, Error> {
         Stored::ephemeral(name).map(Self)
-    }
-
-    /// Makes a key ring with one version in a new file, readable by this user only.
-    ///
-    /// The file appears complete or not at all, and never replaces another.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when there is already a file, the name cannot stand in a URI or
-    /// the passphrase is empty; [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when the disk fails.
-    #[cfg(unix)]
-    pub fn create(
-        path: impl AsRef<Path>,
-        name: &str,
-        passphrase: &SecretString,
-        cost: PassphraseCost,
-    ) -> Result<Self, Error> {
-        Stored::create(path.as_ref(), name, passphrase, cost).map(Self)
-    }
-
-    /// Opens a key ring file.
-    ///
-    /// Takes as long as [`PassphraseCost`] asks, a few hundred milliseconds by default: do it once, at the start, and not
-    /// on an async worker thread.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for a wrong passphrase or a damaged file, which cannot be told
-    /// apart; [`ErrorKind::Denied`](crate::ErrorKind::Denied) when the file is open to others, belongs to another user or
-    /// is not a regular file; [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when there is none.
-    #[cfg(unix)]
-    pub fn open(path: impl AsRef<Path>, passphrase: &SecretString) -> Result<Self, Error> {
-        Stored::open(path.as_ref(), passphrase).map(Self)
     }
 
     /// Adds a version, which wraps from now on; the old ones still unwrap.
@@ -131,40 +76,6 @@ impl LocalKms {
     /// otherwise; [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when the disk fails.
     pub fn rotate(&self) -> Result<KeyVersion, Error> {
         self.0.rotate()
-    }
-
-    /// Seals a key ring file under another passphrase, in one step: it has the old one or the new one, also after a crash.
-    ///
-    /// The versions stay, so everything that was wrapped still unwraps; older copies of the file still open with the old
-    /// passphrase. A process that has the file open goes on with the versions it knows, and fails with
-    /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) when it has to read the file: start it anew.
-    ///
-    /// # Errors
-    ///
-    /// As [`LocalKms::open`]; [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when the new passphrase is empty;
-    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when the disk fails.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use zk_kms::{LocalKms, PassphraseCost};
-    /// # let dir = tempfile::tempdir().unwrap();
-    /// # let path = dir.path().join("orders.keyring");
-    /// let cost = PassphraseCost::new(64, 1, 1)?; // for tests
-    /// LocalKms::create(&path, "orders", &"one".into(), cost)?;
-    /// LocalKms::change_passphrase(&path, &"one".into(), &"two".into(), cost)?;
-    /// assert!(LocalKms::open(&path, &"one".into()).is_err());
-    /// assert!(LocalKms::open(&path, &"two".into()).is_ok());
-    /// # Ok::<(), zk_kms::Error>(())
-    /// ```
-    #[cfg(unix)]
-    pub fn change_passphrase(
-        path: impl AsRef<Path>,
-        from: &SecretString,
-        to: &SecretString,
-        cost: PassphraseCost,
-    ) -> Result<(), Error> {
-        Stored::<Kek>::change_passphrase(path.as_ref(), from, to, cost)
     }
 
     /// Reads the file again, to see versions that another process added. Does nothing for a ring in memory.
@@ -204,35 +115,5 @@ impl Kms for LocalKms {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities::default().with_native_context()
-    }
-}
-
-impl PassphraseCost {
-    const MAX_MEMORY_KIB: u32 = 1024 * 1024;
-    const MAX_PASSES: u32 = 16;
-    const MAX_LANES: u32 = 16;
-
-    /// Chooses the cost: memory in KiB, passes over it, lanes.
-    ///
-    /// The limits (1 GiB, 16 passes, 16 lanes) also hold for what a file asks, before any memory is taken: a file must not
-    /// be able to stop the process that opens it. Low values make guessing cheap; they are for tests.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) beyond the limits, or below 8 KiB for each lane.
-    pub fn new(memory_kib: u32, passes: u32, lanes: u32) -> Result<Self, Error> {
-        let lanes_fit = (1..=Self::MAX_LANES).contains(&lanes) && memory_kib >= 8 * lanes;
-        if !lanes_fit || memory_kib > Self::MAX_MEMORY_KIB || !(1..=Self::MAX_PASSES).contains(&passes) {
-            return Err(Error::invalid(
-                "Argon2id takes 8 KiB for each lane up to 1 GiB of memory, 1 to 16 passes and 1 to 16 lanes",
-            ));
-        }
-        Ok(Self { memory_kib, passes, lanes })
-    }
-}
-
-impl Default for PassphraseCost {
-    fn default() -> Self {
-        Self { memory_kib: 64 * 1024, passes: 3, lanes: 4 }
     }
 }

@@ -11,9 +11,11 @@ use crate::AwsKms;
 use crate::AzureKeyPair;
 #[cfg(feature = "gcp")]
 use crate::GcpKms;
+#[cfg(all(unix, feature = "keyring"))]
+use crate::LocalKms;
 #[cfg(feature = "vault")]
 use crate::VaultKms;
-use crate::{Error, ErrorKind, KeySpec, KeyUri, Kms, LocalKms, Provisioned, Service};
+use crate::{Error, ErrorKind, KeySpec, KeyUri, Kms, Provisioned, Service};
 
 /// Opens the backend that holds `uri`.
 ///
@@ -41,7 +43,10 @@ use crate::{Error, ErrorKind, KeySpec, KeyUri, Kms, LocalKms, Provisioned, Servi
 /// # Ok(()) }
 /// ```
 pub async fn open(uri: &KeyUri, config: &OpenConfig) -> Result<Arc<dyn Kms>, Error> {
+    // Without a backend there is nothing to give it to.
+    let _ = config;
     match uri.service() {
+        #[cfg(all(unix, feature = "keyring"))]
         Service::Local => open_local(uri, config),
         #[cfg(feature = "aws")]
         Service::AwsKms => Ok(Arc::new(AwsKms::open(uri, config).await?)),
@@ -102,8 +107,9 @@ fn not_here(service: Service) -> Error {
         Service::GcpKms => ("Google Cloud KMS", "gcp"),
         Service::AzureKeyVault => ("Azure Key Vault", "azure"),
         Service::VaultTransit => ("Vault Transit", "vault"),
+        Service::Local => ("local key rings", "keyring"),
         // Its members, their order and their credentials are the application's to choose, and a URI has no room for them.
-        Service::Local | Service::AnyOf => {
+        Service::AnyOf => {
             let text = "an `any-of:` URI does not name its members: open each of them, and put them together with \
                         AnyOf::new (feature `layers`)";
             return Error::new(ErrorKind::Unsupported, text);
@@ -115,6 +121,7 @@ fn not_here(service: Service) -> Error {
     )
 }
 
+#[cfg(all(unix, feature = "keyring"))]
 fn open_local(uri: &KeyUri, config: &OpenConfig) -> Result<Arc<dyn Kms>, Error> {
     let Some((path, passphrase)) = config.ring() else {
         return Err(Error::invalid(format!(

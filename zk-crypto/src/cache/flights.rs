@@ -1,8 +1,11 @@
 //! One fetch for however many ask at the same time, and what came of fetches that failed.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
+    future::poll_fn,
+    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Poll, Waker},
     time::Duration,
 };
 
@@ -17,8 +20,22 @@ pub(super) struct Flights {
     failure_age: Duration,
 }
 
-/// Whoever holds it fetches; those who waited find the failure there.
-type Flight = async_lock::Mutex<Option<Error>>;
+/// One fetch that several wait for. Whoever has the [`Turn`] fetches.
+#[derive(Default)]
+struct Flight(Mutex<Boarding>);
+
+#[derive(Default)]
+struct Boarding {
+    taken: bool,
+    /// What those who waited share.
+    failure: Option<Error>,
+    /// Whom to wake when the turn ends. Each has a number of its own, so that nobody takes another's place.
+    waiting: BTreeMap<u64, Waker>,
+    numbers: u64,
+}
+
+/// The right to fetch. Its end, also by giving up, wakes those who wait.
+struct Turn<'a>(&'a Flight);
 
 /// Takes a flight off the list, also when its caller gave up.
 struct Landing<'a>(&'a Flights, &'a Wanted, Arc<Flight>);
@@ -43,17 +60,17 @@ impl Flights {
             return Err(error.again());
         }
         let landing = Landing(self, wanted, self.flight(wanted));
-        let mut failure = landing.2.lock().await;
+        let turn = landing.2.turn().await;
         // Whoever was first has fetched it for us.
         if let Some(found) = found() {
             return Ok(found);
         }
-        if let Some(error) = &*failure {
-            return Err(error.again());
+        if let Some(error) = turn.failure() {
+            return Err(error);
         }
         let result = fetch().await;
         if let Err(error) = &result {
-            *failure = Some(error.again());
+            turn.fail(error.again());
             self.remember(wanted, now, error);
         }
         result
@@ -91,6 +108,49 @@ impl Flights {
 
     fn flight(&self, wanted: &Wanted) -> Arc<Flight> {
         Arc::clone(lock(&self.under_way).entry(wanted.clone()).or_default())
+    }
+}
+
+impl Flight {
+    /// Waits until nobody fetches.
+    async fn turn(&self) -> Turn<'_> {
+        let mut number = None;
+        poll_fn(|cx| {
+            let mut boarding = lock(&self.0);
+            if !boarding.taken {
+                boarding.taken = true;
+                return Poll::Ready(Turn(self));
+            }
+            let number = *number.get_or_insert_with(|| {
+                boarding.numbers += 1;
+                boarding.numbers
+            });
+            boarding.waiting.insert(number, cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl Turn<'_> {
+    fn failure(&self) -> Option<Error> {
+        lock(&self.0.0).failure.as_ref().map(Error::again)
+    }
+
+    fn fail(&self, error: Error) {
+        lock(&self.0.0).failure = Some(error);
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let waiting = {
+            let mut boarding = lock(&self.0.0);
+            boarding.taken = false;
+            mem::take(&mut boarding.waiting)
+        };
+        // After the lock: a waker may run what it wakes. All of them, because one that gave up would wake nobody.
+        waiting.into_values().for_each(Waker::wake);
     }
 }
 

@@ -1,9 +1,9 @@
 //! A key that leaves the cache leaves the memory: the ciphers wipe themselves when their last owner drops them.
 
 use std::{
-    pin::pin,
-    sync::Weak,
-    task::{Context, Poll, Waker},
+    pin::{Pin, pin},
+    sync::{Weak, atomic::AtomicUsize},
+    task::{Context, Poll, Wake, Waker},
 };
 
 use zk_kms::DataKey;
@@ -66,5 +66,48 @@ fn nothing_is_left_of_a_fetch_that_was_given_up() {
         assert!(never.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         assert_eq!(cache.flights.under_way(), 1);
     }
+    assert_eq!(cache.flights.under_way(), 0);
+}
+
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn whoever_waits_is_woken_and_takes_over_from_one_that_gave_up() {
+    let (cache, config) = cache(8);
+    let scope = Scope::new("a").unwrap();
+    let wanted = Wanted::Active(scope.clone());
+    let waiting: [Arc<Woken>; 3] = Default::default();
+    let wakers = waiting.clone().map(Waker::from);
+    let poll = |future: Pin<&mut dyn Future<Output = Result<Arc<Entry>, Error>>>, i: usize| {
+        future.poll(&mut Context::from_waker(&wakers[i]))
+    };
+    let woken = || [0, 1, 2].map(|i| waiting[i].0.load(Ordering::SeqCst));
+    let fetch = || {
+        let key = OpenedKey::new(scope.clone(), &DataKey::generate().unwrap());
+        cache.fetch(wanted.clone(), Duration::ZERO, async || Ok(Entry::new(key?, Duration::ZERO, &config)))
+    };
+    let mut second = Box::pin(fetch());
+    let mut third = Box::pin(fetch());
+    {
+        let mut first =
+            pin!(cache.fetch(wanted.clone(), Duration::ZERO, async || std::future::pending().await));
+        assert!(poll(first.as_mut(), 0).is_pending());
+        // Asking twice takes one place.
+        assert!(poll(second.as_mut(), 1).is_pending() && poll(second.as_mut(), 1).is_pending());
+        assert!(poll(third.as_mut(), 2).is_pending());
+        assert_eq!(woken(), [0, 0, 0]);
+    }
+    assert_eq!(woken(), [0, 1, 1], "the first gave up");
+    let Poll::Ready(Ok(fetched)) = poll(third.as_mut(), 2) else { panic!("it is the third's turn") };
+    let Poll::Ready(Ok(found)) = poll(second.as_mut(), 1) else { panic!("it was fetched for the second") };
+    assert!(Arc::ptr_eq(&fetched, &found));
     assert_eq!(cache.flights.under_way(), 0);
 }

@@ -119,13 +119,38 @@ integers!(i16, i32, i64, u16, u32);
 #[cfg(feature = "serde")]
 impl<T: serde::Serialize + serde::de::DeserializeOwned + Send + Sync> Value for Json<T> {
     fn encode(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let mut written = Wiping::default();
         // The serializer's own message may quote the value.
-        let bytes = serde_json::to_vec(&self.0);
-        bytes.map(Zeroizing::new).map_err(|_| Error::invalid("the value cannot be written as JSON"))
+        let cannot = |_| Error::invalid("the value cannot be written as JSON");
+        serde_json::to_writer(&mut written, &self.0).map_err(cannot).map(|()| written.0)
     }
 
     fn decode(bytes: Zeroizing<Vec<u8>>) -> Result<Self, Error> {
         serde_json::from_slice(&bytes).map(Self).map_err(|_| other("JSON of this type"))
+    }
+}
+
+/// Bytes that are wiped where they were when there are too many of them.
+#[cfg(feature = "serde")]
+#[derive(Default)]
+struct Wiping(Zeroizing<Vec<u8>>);
+
+#[cfg(feature = "serde")]
+impl std::io::Write for Wiping {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let len = self.0.len() + bytes.len();
+        if len > self.0.capacity() {
+            // SECURITY: a vector that grows by itself leaves its text in memory.
+            let mut larger = Zeroizing::new(Vec::with_capacity(len.next_power_of_two().max(128)));
+            larger.extend_from_slice(&self.0);
+            self.0 = larger;
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

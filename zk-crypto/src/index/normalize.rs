@@ -44,40 +44,53 @@ impl Normalizer {
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for digits without a digit or with other scripts' digits, and for
     /// an e-mail address without `@` or with nothing on one side of it.
     pub fn apply(self, text: &str) -> Result<Zeroizing<String>, Error> {
-        let normalized = match self {
-            Self::Exact => text.to_owned(),
-            Self::Text => text.nfc().collect(),
-            Self::CaseFold => fold(text),
-            Self::Digits => digits(text)?,
+        match self {
+            Self::Exact => Ok(Zeroizing::new(text.to_owned())),
+            Self::Text => Ok(collect(text.nfc(), MAX_GROWTH * text.len())),
+            Self::CaseFold => Ok(fold(text)),
+            Self::Digits => digits(text),
             Self::Email => {
                 let text = fold(text.trim());
                 match text.rsplit_once('@') {
-                    Some((user, domain)) if !user.is_empty() && !domain.is_empty() => text,
-                    _ => {
-                        return Err(Error::invalid(
-                            "an e-mail address has something on both sides of an `@`",
-                        ));
-                    }
+                    Some((user, domain)) if !user.is_empty() && !domain.is_empty() => Ok(text),
+                    _ => Err(Error::invalid("an e-mail address has something on both sides of an `@`")),
                 }
             }
-        };
-        Ok(Zeroizing::new(normalized))
+        }
     }
 }
 
+/// How many times longer a text becomes at most, in UTF-8: by NFC and NFD (UAX #15, "Maximum Expansion Factors"), and by full
+/// case folding.
+const MAX_GROWTH: usize = 3;
+
 /// Canonical caseless matching (the Unicode Standard, D145), composed again.
-fn fold(text: &str) -> String {
-    let decomposed: Zeroizing<String> = Zeroizing::new(text.nfd().collect());
-    let folded = Zeroizing::new(UniCase::unicode(decomposed.as_str()).to_folded_case());
-    folded.nfc().collect()
+fn fold(text: &str) -> Zeroizing<String> {
+    if text.is_ascii() {
+        return Zeroizing::new(text.to_ascii_lowercase());
+    }
+    let decomposed = collect(text.nfd(), MAX_GROWTH * text.len());
+    let mut folded = Zeroizing::new(String::with_capacity(MAX_GROWTH * decomposed.len()));
+    for c in decomposed.chars() {
+        folded.push_str(&Zeroizing::new(UniCase::unicode(c.encode_utf8(&mut [0; 4])).to_folded_case()));
+    }
+    collect(folded.nfc(), MAX_GROWTH * folded.len())
 }
 
-fn digits(text: &str) -> Result<String, Error> {
+/// SECURITY: a text that grows leaves copies behind, which nobody wipes.
+fn collect(chars: impl Iterator<Item = char>, room: usize) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(room));
+    chars.for_each(|c| text.push(c));
+    debug_assert!(text.len() <= room, "{} bytes in room for {room}", text.len());
+    text
+}
+
+fn digits(text: &str) -> Result<Zeroizing<String>, Error> {
     // Dropping another script's digits would make different numbers the same.
     if text.chars().any(|c| c.is_numeric() && !c.is_ascii_digit()) {
         return Err(Error::invalid("only the digits 0 to 9 can be indexed as digits"));
     }
-    let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+    let digits = collect(text.chars().filter(char::is_ascii_digit), text.len());
     if digits.is_empty() {
         return Err(Error::invalid("a value to be indexed as digits has at least one"));
     }

@@ -2,7 +2,12 @@
 
 use tokio_postgres::{Client, GenericClient};
 
-use crate::{Error, ErrorKind, job::cannot, sql};
+use crate::{
+    Error, ErrorKind,
+    job::cannot,
+    ours::{Objects, refuse_strangers},
+    sql,
+};
 
 /// The name under which a job stands in the table `zk.jobs`, for workers on many machines.
 ///
@@ -60,9 +65,14 @@ impl JobControl {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Denied`] when the role may not make it.
+    /// [`ErrorKind::Denied`] when the role may not make it, and when somebody else has made it, whom it names.
     pub async fn install(client: &Client) -> Result<(), Error> {
-        client.batch_execute(sql::INSTALL_JOBS).await.map_err(|e| cannot(&e))
+        let ours =
+            async || refuse_strangers(client, Objects { tables: &["zk.jobs"], ..Objects::default() }).await;
+        // Before, so that nothing is done to a stranger's table; after, because one may have come in between.
+        ours().await?;
+        client.batch_execute(sql::INSTALL_JOBS).await.map_err(|e| cannot(&e))?;
+        ours().await
     }
 
     /// Lets a role run, pause and resume jobs. The role must exist.

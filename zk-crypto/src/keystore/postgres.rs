@@ -6,7 +6,11 @@ use tokio_postgres::{Client, Row, error::SqlState, types::ToSql};
 use zk_kms::WrappedKey;
 
 use super::{KeyRecord, KeyState, KeyStore, check_minimum, check_new, check_states, conflict};
-use crate::{Error, ErrorKind, KeyId, Scope, sql};
+use crate::{
+    Error, ErrorKind, KeyId, Scope,
+    ours::{Objects, refuse_strangers},
+    sql,
+};
 
 const COLUMNS: &str = "id, scope, generation, wrapped, state, created_at, \
     coalesce((SELECT m.generation FROM zk.key_minimums m WHERE m.scope = data_keys.scope), 1) AS minimum";
@@ -49,9 +53,17 @@ impl PostgresKeyStore {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Denied`] when the role may not make them, [`ErrorKind::Unavailable`] when the database is away.
+    /// [`ErrorKind::Denied`] when the role may not make them, and when somebody else has made them, whom it names;
+    /// [`ErrorKind::Unavailable`] when the database is away.
     pub async fn install(client: &Client) -> Result<(), Error> {
-        client.batch_execute(sql::INSTALL).await.map_err(|e| failed("cannot install the key table", &e))
+        let ours = async || {
+            let tables = &["zk.data_keys", "zk.key_minimums"];
+            refuse_strangers(client, Objects { tables, ..Objects::default() }).await
+        };
+        // Before, so that nothing is done to a stranger's table; after, because one may have come in between.
+        ours().await?;
+        client.batch_execute(sql::INSTALL).await.map_err(|e| failed("cannot install the key table", &e))?;
+        ours().await
     }
 
     /// Lets a role use the key table. The role must exist.
@@ -226,6 +238,13 @@ fn record(row: &Row) -> Result<KeyRecord, Error> {
 /// Our half and the SQLSTATE. The server's text is left out: it can quote values of rows.
 pub(crate) fn failed(doing: &str, error: &tokio_postgres::Error) -> Error {
     let Some(code) = error.code() else {
+        // What the client refuses to send.
+        let refused = std::error::Error::source(error).and_then(|e| e.downcast_ref::<std::io::Error>());
+        if refused.is_some_and(|e| e.kind() == std::io::ErrorKind::InvalidInput) {
+            return Error::invalid(format!(
+                "{doing}: PostgreSQL has no names and texts with a NUL character"
+            ));
+        }
         let reason =
             if error.is_closed() { "the connection is closed" } else { "the database does not answer" };
         return Error::new(ErrorKind::Unavailable, format!("{doing}: {reason}"));

@@ -4,7 +4,7 @@ use data_encoding::HEXLOWER;
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 use sha2::{Digest, Sha256};
 
-use super::page;
+use super::Page;
 
 /// A plaintext column and its sealed twin.
 pub(crate) struct Twin {
@@ -57,6 +57,16 @@ impl Twin {
         self.only = Some((escape_identifier(column), escape_literal(value)));
     }
 
+    /// The quoted name of the plaintext column, with its table.
+    pub(crate) fn plain_name(&self) -> String {
+        format!("{}.{}", self.table, self.plain)
+    }
+
+    /// The function of the trigger, as `to_regprocedure` reads it.
+    pub(crate) fn guard_function(&self) -> String {
+        format!("{}.{}()", self.schema, self.guard)
+    }
+
     pub(crate) fn table(&self) -> &str {
         &self.table
     }
@@ -107,18 +117,11 @@ impl Twin {
         format!("SELECT pg_catalog.count(*) FROM {} WHERE {}", self.table, self.condition(rows))
     }
 
-    /// `$1` is not used, so that all pages have the same parameters: see `page`. Key as text, plaintext as bytes, sealed.
-    pub(crate) fn batch(
-        &self,
-        rows: Rows,
-        form: Form,
-        key_type: &str,
-        after: bool,
-        skip_locked: bool,
-    ) -> String {
+    /// `$1` is not used, so that all pages have the same parameters: see [`Page`]. Key as text, plaintext as bytes, sealed.
+    pub(crate) fn page(&self, rows: Rows, form: Form, page: Page, key_type: &str) -> String {
         let Self { table, key, sealed, .. } = self;
         let (bytes, condition) = (self.bytes(form), self.condition(rows));
-        let page = page(&format!("{table}.{key}"), key_type, after, skip_locked);
+        let page = page.of(&format!("{table}.{key}"), key_type);
         format!(
             "SELECT {key}::text, {bytes}, {sealed} FROM {table} WHERE $1::text IS NULL AND {condition} {page}"
         )
@@ -218,6 +221,7 @@ pub(crate) enum Rows {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sql::Lock;
 
     #[test]
     fn names_cannot_leave_their_quotes() {
@@ -238,13 +242,14 @@ mod tests {
             assert_eq!(quote, None, "{sql}");
             out
         };
+        let page = Page { after: true, skipping: true, skip_locked: true, lock: Lock::NoKey };
         for sql in [
             twin.prepare(),
             twin.lock(),
             twin.cut_over(),
             twin.count_unsealed(),
             twin.count(Rows::Both),
-            twin.batch(Rows::Unsealed, Form::Text, "uuid", true, true),
+            twin.page(Rows::Unsealed, Form::Text, page, "uuid"),
             twin.seal(Form::Integer, "uuid"),
             twin.erase("uuid"),
             twin.restore(Form::Bytes, "uuid", "bytea"),

@@ -2,7 +2,7 @@
 
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
-use super::page;
+use super::Page;
 
 /// A sealed column and a column of its tokens.
 pub(crate) struct Tokens {
@@ -38,10 +38,10 @@ impl Tokens {
         format!("SELECT pg_catalog.count(*) FROM {} WHERE {}", self.table, self.behind())
     }
 
-    /// `$1`: the version; see `page` for the others. Key as text, sealed value.
-    pub(crate) fn batch(&self, key_type: &str, after: bool, skip_locked: bool) -> String {
+    /// `$1`: the version; see [`Page`] for the others. Key as text, sealed value.
+    pub(crate) fn page(&self, page: Page, key_type: &str) -> String {
         let Self { table, key, sealed, .. } = self;
-        let page = page(&format!("{table}.{key}"), key_type, after, skip_locked);
+        let page = page.of(&format!("{table}.{key}"), key_type);
         format!("SELECT {key}::text, {sealed} FROM {table} WHERE {} {page}", self.behind())
     }
 

@@ -4,20 +4,21 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicU64, Ordering::SeqCst},
     },
     time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
-use tokio::sync::watch;
 use zk_crypto::{
-    Encryptor, EncryptorConfig, Error, ErrorKind, KeyId, KeyRecord, KeyState, KeyStore, PostgresKeyStore,
-    Scope, WrappedKey, clock::Clock,
+    Encryptor, EncryptorConfig, Error, ErrorKind, KeyId, KeyRecord, KeyState, KeyStore, Kms,
+    PostgresKeyStore, Scope, WrappedKey, clock::Clock,
 };
-use zk_kms::{Capabilities, DataKey, KeyStatus, KeyUri, Kms, LocalKms};
 
-use crate::world::{ROWS, World};
+use crate::{
+    faulty::{Answer, Door, FaultyKms},
+    world::{ROWS, World},
+};
 
 /// In this order each of them finds the rows that it works on.
 const TASKS: [&str; 6] = ["reseal", "reindex", "seal", "verify", "erase", "roll back"];
@@ -106,10 +107,10 @@ async fn job_survives_full_cache() {
     faults.config = EncryptorConfig::default().max_entries(1).max_messages(1).max_bytes(1);
     for task in TASKS {
         world.prepare(task).await;
-        let asked = faults.kms.door.asked.load(SeqCst);
+        let asked = faults.kms.door.asked();
         faults.finish(&world, task).await;
         // What opens and seals needs more than one key at once.
-        let asked = faults.kms.door.asked.load(SeqCst) - asked;
+        let asked = faults.kms.door.asked() - asked;
         assert!(
             asked > 80 || matches!(task, "verify" | "erase" | "roll back"),
             "{task}: the cache was not full"
@@ -245,7 +246,7 @@ impl Faults {
 
     /// Without a cache, so that each batch meets the fault.
     fn new(world: &World) -> Self {
-        let kms = Arc::new(FaultyKms { local: world.orders.kms(), door: Door::new() });
+        let kms = Arc::new(FaultyKms::new(world.orders.kms()));
         let store = Arc::new(FaultyStore { store: world.orders.key_store(), door: Door::new() });
         Self { kms, store, config: EncryptorConfig::default().max_entries(0) }
     }
@@ -268,110 +269,6 @@ impl Faults {
         if task == "erase" {
             assert_eq!(world.count("SELECT count(name) FROM people").await, 0, "plaintext is left");
         }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Answer {
-    Right,
-    Refused,
-    Away,
-    /// None, until it is another one.
-    None,
-}
-
-/// Where every call of a service passes: so many are answered rightly, and the others as it was told.
-#[derive(Debug)]
-struct Door {
-    answer: watch::Sender<Answer>,
-    answered_rightly: AtomicUsize,
-    asked: AtomicUsize,
-    waiting: AtomicUsize,
-}
-
-impl Door {
-    fn new() -> Self {
-        let answer = watch::Sender::new(Answer::Right);
-        Self {
-            answer,
-            answered_rightly: AtomicUsize::new(0),
-            asked: AtomicUsize::new(0),
-            waiting: AtomicUsize::new(0),
-        }
-    }
-
-    fn says(&self, answer: Answer) {
-        self.after(0, answer);
-    }
-
-    fn after(&self, calls: usize, answer: Answer) {
-        self.waiting.store(0, SeqCst);
-        self.answered_rightly.store(calls, SeqCst);
-        self.answer.send_replace(answer);
-    }
-
-    async fn is_waited_at(&self) {
-        while self.waiting.load(SeqCst) == 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    }
-
-    async fn pass(&self) -> Answer {
-        self.asked.fetch_add(1, SeqCst);
-        if self.answered_rightly.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok() {
-            return Answer::Right;
-        }
-        let mut answer = self.answer.subscribe();
-        if *answer.borrow() == Answer::None {
-            self.waiting.fetch_add(1, SeqCst);
-        }
-        *answer.wait_for(|answer| *answer != Answer::None).await.unwrap()
-    }
-}
-
-#[derive(Debug)]
-struct FaultyKms {
-    local: LocalKms,
-    door: Door,
-}
-
-impl FaultyKms {
-    async fn pass(&self) -> Result<(), zk_kms::Error> {
-        let kind = match self.door.pass().await {
-            Answer::Right => return Ok(()),
-            Answer::Refused => zk_kms::ErrorKind::Denied,
-            Answer::Away | Answer::None => zk_kms::ErrorKind::Unavailable,
-        };
-        Err(zk_kms::Error::new(kind, "on purpose"))
-    }
-}
-
-#[async_trait]
-impl Kms for FaultyKms {
-    fn uri(&self) -> &KeyUri {
-        self.local.uri()
-    }
-
-    async fn wrap_key(&self, key: &DataKey, context: &zk_kms::Context) -> Result<WrappedKey, zk_kms::Error> {
-        self.pass().await?;
-        self.local.wrap_key(key, context).await
-    }
-
-    async fn unwrap_key(
-        &self,
-        wrapped: &WrappedKey,
-        context: &zk_kms::Context,
-    ) -> Result<DataKey, zk_kms::Error> {
-        self.pass().await?;
-        self.local.unwrap_key(wrapped, context).await
-    }
-
-    async fn status(&self) -> Result<KeyStatus, zk_kms::Error> {
-        self.local.status().await
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        self.local.capabilities()
     }
 }
 

@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod faults;
+#[path = "../common/faulty.rs"]
+mod faulty;
 mod world;
 
 use std::time::Duration;

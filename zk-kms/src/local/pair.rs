@@ -1,19 +1,12 @@
 //! Key pairs of this machine.
 
-#[cfg(unix)]
-use std::path::Path;
-
 use async_trait::async_trait;
 use aws_lc_rs::{
     encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der},
     rsa::{KeySize, OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, PrivateDecryptingKey},
 };
-#[cfg(unix)]
-use secrecy::SecretString;
 use zeroize::Zeroizing;
 
-#[cfg(unix)]
-use super::PassphraseCost;
 use super::{
     ring::{self, Secret},
     stored::Stored,
@@ -39,12 +32,12 @@ use crate::{AsymmetricKms, DataKey, Error, KeyUri, KeyVersion, PublicKey};
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]
-pub struct LocalKeyPair(Stored<Pair>);
+pub struct LocalKeyPair(pub(super) Stored<Pair>);
 
 /// A private key: as it is written, and ready for use.
 pub(super) struct Pair {
-    pkcs8: Zeroizing<Vec<u8>>,
-    rsa: PrivateDecryptingKey,
+    pub(super) pkcs8: Zeroizing<Vec<u8>>,
+    pub(super) rsa: PrivateDecryptingKey,
 }
 
 impl LocalKeyPair {
@@ -55,46 +48,6 @@ impl LocalKeyPair {
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when `name` cannot stand in a `local:` URI.
     pub fn ephemeral(name: &str) -> Result<Self, Error> {
         Stored::ephemeral(name).map(Self)
-    }
-
-    /// Makes a key pair in a new file, readable by this user only.
-    ///
-    /// # Errors
-    ///
-    /// As [`LocalKms::create`](crate::LocalKms::create).
-    #[cfg(unix)]
-    pub fn create(
-        path: impl AsRef<Path>,
-        name: &str,
-        passphrase: &SecretString,
-        cost: PassphraseCost,
-    ) -> Result<Self, Error> {
-        Stored::create(path.as_ref(), name, passphrase, cost).map(Self)
-    }
-
-    /// Opens a file of key pairs.
-    ///
-    /// # Errors
-    ///
-    /// As [`LocalKms::open`](crate::LocalKms::open).
-    #[cfg(unix)]
-    pub fn open(path: impl AsRef<Path>, passphrase: &SecretString) -> Result<Self, Error> {
-        Stored::open(path.as_ref(), passphrase).map(Self)
-    }
-
-    /// Seals a file of key pairs under another passphrase.
-    ///
-    /// # Errors
-    ///
-    /// As [`LocalKms::change_passphrase`](crate::LocalKms::change_passphrase).
-    #[cfg(unix)]
-    pub fn change_passphrase(
-        path: impl AsRef<Path>,
-        from: &SecretString,
-        to: &SecretString,
-        cost: PassphraseCost,
-    ) -> Result<(), Error> {
-        Stored::<Pair>::change_passphrase(path.as_ref(), from, to, cost)
     }
 
     /// Adds a pair, whose public key wraps from now on; the old ones still unwrap. See
@@ -135,7 +88,6 @@ impl AsymmetricKms for LocalKeyPair {
 }
 
 impl Secret for Pair {
-    const FORMAT: &str = "zk-key-pairs";
     const MAX_VERSIONS: usize = 128;
 
     fn generate() -> Result<Self, Error> {
@@ -143,11 +95,6 @@ impl Secret for Pair {
             .map_err(|_| Error::unavailable("no key pair could be generated"))?;
         let pkcs8: Pkcs8V1Der<'_> = rsa.as_der().map_err(|_| cannot_use())?;
         Ok(Self { pkcs8: Zeroizing::new(pkcs8.as_ref().to_vec()), rsa })
-    }
-
-    fn read(bytes: &[u8]) -> Option<Self> {
-        let rsa = PrivateDecryptingKey::from_pkcs8(bytes).ok()?;
-        Some(Self { pkcs8: Zeroizing::new(bytes.to_vec()), rsa })
     }
 
     fn expose(&self) -> &[u8] {

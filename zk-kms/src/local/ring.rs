@@ -19,22 +19,18 @@ const LABEL: &[u8] = b"zk-kms local wrap v1";
 const NONCE: usize = 24;
 
 /// What one version of a key is.
-pub(super) trait Secret: Sized {
-    /// What a file of such keys calls itself.
-    const FORMAT: &str;
+pub(super) trait Secret: Sized + Send + Sync + 'static {
     /// A limit because files are read before they are trusted.
     const MAX_VERSIONS: usize;
 
     fn generate() -> Result<Self, Error>;
-    fn read(bytes: &[u8]) -> Option<Self>;
     fn expose(&self) -> &[u8];
 }
 
 /// The bytes of one version of a key-encryption key.
-pub(super) struct Kek(SecretBox<[u8; 32]>);
+pub(super) struct Kek(pub(super) SecretBox<[u8; 32]>);
 
 impl Secret for Kek {
-    const FORMAT: &str = "zk-keyring";
     /// More versions than a century of monthly rotations.
     const MAX_VERSIONS: usize = 2048;
 
@@ -44,11 +40,6 @@ impl Secret for Kek {
         drawn.map(|()| Self(kek))
     }
 
-    fn read(bytes: &[u8]) -> Option<Self> {
-        let bytes: &[u8; 32] = bytes.try_into().ok()?;
-        Some(Self(SecretBox::init_with_mut(|kek: &mut [u8; 32]| kek.copy_from_slice(bytes))))
-    }
-
     fn expose(&self) -> &[u8] {
         self.0.expose_secret()
     }
@@ -56,25 +47,14 @@ impl Secret for Kek {
 
 /// Every version of one key, never empty.
 pub(super) struct KeyRing<S> {
-    newest: (u32, Arc<S>),
-    older: BTreeMap<u32, Arc<S>>,
+    pub(super) newest: (u32, Arc<S>),
+    pub(super) older: BTreeMap<u32, Arc<S>>,
 }
 
 impl<S: Secret> KeyRing<S> {
     /// Makes a ring with version 1.
     pub(super) fn generate() -> Result<Self, Error> {
         Ok(Self { newest: (1, Arc::new(S::generate()?)), older: BTreeMap::new() })
-    }
-
-    /// Takes the versions read from a file, which must be distinct and not 0.
-    pub(super) fn from_versions(versions: Vec<(u32, S)>) -> Option<Self> {
-        let count = versions.len();
-        let mut older: BTreeMap<_, _> = versions.into_iter().map(|(v, key)| (v, Arc::new(key))).collect();
-        if older.len() != count || count > S::MAX_VERSIONS || older.contains_key(&0) {
-            return None;
-        }
-        let newest = older.pop_last()?;
-        Some(Self { newest, older })
     }
 
     /// Returns every version, oldest first.

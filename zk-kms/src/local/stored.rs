@@ -1,65 +1,39 @@
-//! A key ring where it is kept: in memory, or in a file that others may change too.
+//! A key ring where it is kept: in memory, or in a place that others may change too.
 
-#[cfg(unix)]
-use std::path::Path;
 use std::{
     fmt,
     sync::{Arc, PoisonError, RwLock},
 };
 
-#[cfg(unix)]
-use secrecy::SecretString;
-
 use super::ring::{KeyRing, Secret};
-#[cfg(unix)]
-use super::{PassphraseCost, file::RingFile};
 use crate::{Error, KeyUri, KeyVersion};
 
 /// The newest key ring that this process has seen.
 pub(super) struct Stored<S> {
     uri: KeyUri,
     ring: RwLock<Arc<KeyRing<S>>>,
-    #[cfg(unix)]
-    file: Option<RingFile<S>>,
+    /// Without one the ring is in memory only.
+    place: Option<Box<dyn Place<S>>>,
 }
 
+/// Where a ring stands that other processes read and rotate.
+pub(super) trait Place<S>: fmt::Debug + Send + Sync {
+    /// Reads the ring.
+    fn read(&self) -> Result<KeyRing<S>, Error>;
+
+    /// Replaces the ring by what `change` makes of the one that is there, while nobody else can.
+    fn update(&self, change: &Change<'_, S>) -> Result<KeyRing<S>, Error>;
+}
+
+pub(super) type Change<'a, S> = dyn Fn(&KeyRing<S>) -> Result<KeyRing<S>, Error> + 'a;
+
 impl<S: Secret> Stored<S> {
+    pub(super) fn new(uri: KeyUri, ring: KeyRing<S>, place: Option<Box<dyn Place<S>>>) -> Self {
+        Self { uri, ring: RwLock::new(Arc::new(ring)), place }
+    }
+
     pub(super) fn ephemeral(name: &str) -> Result<Self, Error> {
-        Ok(Self {
-            uri: KeyUri::local(name)?,
-            ring: RwLock::new(Arc::new(KeyRing::generate()?)),
-            #[cfg(unix)]
-            file: None,
-        })
-    }
-
-    #[cfg(unix)]
-    pub(super) fn create(
-        path: &Path,
-        name: &str,
-        passphrase: &SecretString,
-        cost: PassphraseCost,
-    ) -> Result<Self, Error> {
-        let uri = KeyUri::local(name)?;
-        let ring = KeyRing::generate()?;
-        let file = RingFile::create(path, &uri, passphrase, cost, &ring)?;
-        Ok(Self { uri, ring: RwLock::new(Arc::new(ring)), file: Some(file) })
-    }
-
-    #[cfg(unix)]
-    pub(super) fn open(path: &Path, passphrase: &SecretString) -> Result<Self, Error> {
-        let (file, uri, ring) = RingFile::open(path, passphrase)?;
-        Ok(Self { uri, ring: RwLock::new(Arc::new(ring)), file: Some(file) })
-    }
-
-    #[cfg(unix)]
-    pub(super) fn change_passphrase(
-        path: &Path,
-        from: &SecretString,
-        to: &SecretString,
-        cost: PassphraseCost,
-    ) -> Result<(), Error> {
-        RingFile::<S>::change_passphrase(path, from, to, cost)
+        Ok(Self::new(KeyUri::local(name)?, KeyRing::generate()?, None))
     }
 
     pub(super) fn uri(&self) -> &KeyUri {
@@ -81,10 +55,9 @@ impl<S: Secret> Stored<S> {
     }
 
     pub(super) fn rotate(&self) -> Result<KeyVersion, Error> {
-        #[cfg(unix)]
-        if let Some(file) = &self.file {
+        if let Some(place) = &self.place {
             // A version added to an older copy would take a number that has wrapped keys already.
-            let ring = file.update(|stored| match stored.holds_all_of(&self.current()) {
+            let ring = place.update(&|stored| match stored.holds_all_of(&self.current()) {
                 true => stored.rotated(),
                 false => Err(other_ring(&self.uri)),
             })?;
@@ -97,9 +70,8 @@ impl<S: Secret> Stored<S> {
     }
 
     pub(super) fn reload(&self) -> Result<(), Error> {
-        #[cfg(unix)]
-        if let Some(file) = &self.file {
-            self.adopt(file.read()?)?;
+        if let Some(place) = &self.place {
+            self.adopt(place.read()?)?;
         }
         Ok(())
     }
@@ -107,7 +79,6 @@ impl<S: Secret> Stored<S> {
     /// Keeps the newer of two rings: a slow reader must not put an old one back. Returns the version it brought.
     ///
     /// INVARIANT: no version is ever lost. A newer ring that lacks one of ours grew from an older copy.
-    #[cfg(unix)]
     fn adopt(&self, ring: KeyRing<S>) -> Result<u32, Error> {
         let (brought, _) = ring.newest();
         let mut current = self.ring.write().unwrap_or_else(PoisonError::into_inner);
@@ -123,15 +94,11 @@ impl<S: Secret> Stored<S> {
 
 impl<S> fmt::Debug for Stored<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = f.debug_struct("Stored");
-        shown.field("uri", &self.uri).field("ring", &self.ring);
-        #[cfg(unix)]
-        shown.field("file", &self.file);
-        shown.finish()
+        let Self { uri, ring, place } = self;
+        f.debug_struct("Stored").field("uri", uri).field("ring", ring).field("place", place).finish()
     }
 }
 
-#[cfg(unix)]
 fn other_ring(uri: &KeyUri) -> Error {
     let message = format!(
         "the file of `{uri}` lacks versions that this process holds: an older copy was put back; put the newest copy \

@@ -1,10 +1,8 @@
 //! What the backends need to open a key.
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+#[cfg(all(unix, feature = "keyring"))]
+use std::path::Path;
+use std::{fmt, path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
 
@@ -92,6 +90,7 @@ impl OpenConfig {
         self
     }
 
+    #[cfg(all(unix, feature = "keyring"))]
     pub(super) fn ring(&self) -> Option<(&Path, &SecretString)> {
         self.key_ring.as_ref().map(|(path, passphrase)| (path.as_path(), passphrase))
     }

@@ -10,9 +10,11 @@
 //! The first line, byte for byte, is the associated data of the second.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     marker::PhantomData,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use argon2::{Algorithm, Argon2, Params, Version};
@@ -25,13 +27,14 @@ use secrecy::{ExposeSecret, SecretBox, SecretString};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use super::{
-    PassphraseCost,
+use super::PassphraseCost;
+use crate::local::{
     ring::{KeyRing, Secret},
+    stored::{Change, Place},
 };
 use crate::{Error, ErrorKind, KeyUri, key::random, private_file};
 
-/// Far above what [`super::ring`] can write.
+/// Far above what a [`KeyRing`] can write.
 const MAX_FILE: u64 = 1024 * 1024;
 const FORMAT_VERSION: u32 = 1;
 const KDF: &str = "argon2id";
@@ -76,7 +79,15 @@ struct Entry {
     key: String,
 }
 
-impl<S: Secret> RingFile<S> {
+/// A secret as it stands in a file.
+pub(super) trait Written: Secret {
+    /// What a file of such keys calls itself.
+    const FORMAT: &str;
+
+    fn read(bytes: &[u8]) -> Option<Self>;
+}
+
+impl<S: Written> RingFile<S> {
     /// Writes a new file; an existing one is never replaced.
     pub(super) fn create(
         path: &Path,
@@ -137,31 +148,6 @@ impl<S: Secret> RingFile<S> {
         Ok((file, uri, ring))
     }
 
-    /// Reads the file again with the key from its first opening.
-    pub(super) fn read(&self) -> Result<KeyRing<S>, Error> {
-        let text = private_file::read(&self.path, MAX_FILE)?;
-        match split(&text) {
-            Some((line, body)) if line == self.header => self.unseal(body),
-            Some((line, _)) if Header::parse(S::FORMAT, &self.path, line).is_ok() => {
-                let path = self.path.display();
-                let text = format!("{path} was sealed anew, under another passphrase perhaps: open it again");
-                Err(Error::new(ErrorKind::Conflict, text))
-            }
-            _ => Err(damaged(&self.path)),
-        }
-    }
-
-    /// Replaces the ring by what `change` makes of the one in the file, while nobody else can.
-    pub(super) fn update(
-        &self,
-        change: impl FnOnce(&KeyRing<S>) -> Result<KeyRing<S>, Error>,
-    ) -> Result<KeyRing<S>, Error> {
-        let _lock = private_file::lock(&self.path)?;
-        let ring = change(&self.read()?)?;
-        private_file::replace(&self.path, self.seal(&ring)?.as_bytes())?;
-        Ok(ring)
-    }
-
     fn seal(&self, ring: &KeyRing<S>) -> Result<String, Error> {
         let entries: Vec<Entry> = ring
             .versions()
@@ -192,11 +178,34 @@ impl<S: Secret> RingFile<S> {
         let entries: Vec<Entry> = serde_json::from_slice(&list).map_err(|_| damaged())?;
         let versions: Option<Vec<(u32, S)>> =
             entries.iter().map(|e| Some((e.version, e.secret()?))).collect();
-        versions.and_then(KeyRing::from_versions).ok_or_else(damaged)
+        versions.and_then(ring_of).ok_or_else(damaged)
     }
 
     fn cipher(&self) -> XChaCha20Poly1305 {
         XChaCha20Poly1305::new(self.file_key.expose_secret().into())
+    }
+}
+
+impl<S: Written> Place<S> for RingFile<S> {
+    /// Reads the file again with the key from its first opening.
+    fn read(&self) -> Result<KeyRing<S>, Error> {
+        let text = private_file::read(&self.path, MAX_FILE)?;
+        match split(&text) {
+            Some((line, body)) if line == self.header => self.unseal(body),
+            Some((line, _)) if Header::parse(S::FORMAT, &self.path, line).is_ok() => {
+                let path = self.path.display();
+                let text = format!("{path} was sealed anew, under another passphrase perhaps: open it again");
+                Err(Error::new(ErrorKind::Conflict, text))
+            }
+            _ => Err(damaged(&self.path)),
+        }
+    }
+
+    fn update(&self, change: &Change<'_, S>) -> Result<KeyRing<S>, Error> {
+        let _lock = private_file::lock(&self.path)?;
+        let ring = change(&self.read()?)?;
+        private_file::replace(&self.path, self.seal(&ring)?.as_bytes())?;
+        Ok(ring)
     }
 }
 
@@ -233,7 +242,7 @@ impl Header {
 }
 
 impl Entry {
-    fn secret<S: Secret>(&self) -> Option<S> {
+    fn secret<S: Written>(&self) -> Option<S> {
         S::read(&Zeroizing::new(HEXLOWER.decode(self.key.as_bytes()).ok()?))
     }
 }
@@ -243,6 +252,17 @@ impl<S> fmt::Debug for RingFile<S> {
         let Self { path, header: _, file_key: _, holds: _ } = self;
         f.debug_struct("RingFile").field("path", path).finish_non_exhaustive()
     }
+}
+
+/// The ring of versions read from a file, which must be distinct and not 0.
+fn ring_of<S: Secret>(versions: Vec<(u32, S)>) -> Option<KeyRing<S>> {
+    let count = versions.len();
+    let mut older: BTreeMap<_, _> = versions.into_iter().map(|(v, key)| (v, Arc::new(key))).collect();
+    if older.len() != count || count > S::MAX_VERSIONS || older.contains_key(&0) {
+        return None;
+    }
+    let newest = older.pop_last()?;
+    Some(KeyRing { newest, older })
 }
 
 /// Exactly two lines, each ended.
