@@ -39,6 +39,7 @@ mod http;
 pub mod json_schema;
 pub mod kms;
 mod supervisor;
+pub mod surroundings;
 mod template;
 
 pub use authority::{Authority, Certified};
@@ -57,6 +58,19 @@ pub use gate::{Gate, Passage};
 /// ```
 pub fn unique_name(prefix: &str) -> String {
     format!("{prefix}_{}", random_name())
+}
+
+/// Writes what became of each law on one server into `laws` below a folder, where `./dev test` finds it for its table.
+///
+/// # Errors
+///
+/// [`Error::Io`] when it cannot be written.
+pub fn note_laws(folder: &str, server: &str, report: &dyn std::fmt::Display) -> Result<(), Error> {
+    let folder = std::path::Path::new(folder).join("laws");
+    let file = folder.join(server.replace(' ', "-"));
+    std::fs::create_dir_all(&folder)
+        .and_then(|()| std::fs::write(file, report.to_string()))
+        .map_err(Error::io("noting laws"))
 }
 
 /// 60 random bits, as letters and digits.

@@ -69,7 +69,7 @@ pub use document::{Document, Documents, Revision};
 pub use google::GoogleSecrets;
 pub use handle::Secrets;
 #[cfg(feature = "_http")]
-pub use http::{Endpoint, TokenSource};
+pub use http::TokenSource;
 pub use memory::MemorySecrets;
 pub use name::SecretName;
 #[cfg(feature = "sealed")]
@@ -77,6 +77,8 @@ pub use postgres::PostgresSecrets;
 pub use store::{Secret, SecretStore, Stage, Version, Versions};
 #[cfg(feature = "vault")]
 pub use vault::VaultSecrets;
+#[cfg(feature = "_http")]
+pub use zk_http::Endpoint;
 
 #[cfg(doc)]
 use crate::ErrorKind;

@@ -34,4 +34,10 @@ impl Broken {
     pub fn law(&self) -> &'static str {
         self.law
     }
+
+    /// Returns how it shows.
+    #[must_use]
+    pub fn how(&self) -> &str {
+        &self.how
+    }
 }

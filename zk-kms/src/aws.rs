@@ -4,6 +4,7 @@ mod error;
 #[cfg(feature = "rsa")]
 mod pair;
 mod provision;
+mod transport;
 
 use std::fmt;
 
@@ -20,7 +21,7 @@ use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use self::error::{BoundedAnswers, failure, unwrapping_failure};
+use self::error::{failure, unwrapping_failure};
 #[cfg(feature = "rsa")]
 pub use self::pair::AwsKeyPair;
 use crate::{
@@ -93,7 +94,7 @@ impl AwsKms {
     fn version(&self, key_id: Option<&str>) -> Result<KeyVersion, Error> {
         let used = key_id.ok_or_else(error::malformed)?;
         let id = used.rsplit_once(":key/").map(|(_, id)| id).ok_or_else(error::malformed)?;
-        let version = KeyVersion::new(id)?;
+        let version = KeyVersion::new(id).map_err(|_| error::malformed())?;
         if self.key_of(&version).is_ok_and(|expected| expected == used) {
             return Ok(version);
         }
@@ -112,6 +113,7 @@ impl AwsKms {
     fn wrapped(&self, blob: Option<Blob>, key_id: Option<&str>) -> Result<WrappedKey, Error> {
         let blob = blob.ok_or_else(error::malformed)?;
         WrappedKey::new(self.uri.clone(), self.version(key_id)?, blob.into_inner())
+            .map_err(|_| error::malformed())
     }
 }
 
@@ -199,6 +201,7 @@ async fn client(uri: &KeyUri, config: &OpenConfig) -> Result<Client, Error> {
         .operation_attempt_timeout(timeout)
         .build();
     let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .http_client(transport::without_proxy())
         .region(Region::new(region))
         .retry_config(RetryConfig::disabled())
         .timeout_config(timeouts);
@@ -211,7 +214,7 @@ async fn client(uri: &KeyUri, config: &OpenConfig) -> Result<Client, Error> {
         loader = loader.endpoint_url(endpoint);
     }
     let shared = loader.load().await;
-    let bounded = aws_sdk_kms::config::Builder::from(&shared).interceptor(BoundedAnswers);
+    let bounded = aws_sdk_kms::config::Builder::from(&shared).interceptor(transport::Bounds);
     Ok(Client::from_conf(bounded.build()))
 }
 

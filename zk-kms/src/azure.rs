@@ -3,20 +3,21 @@
 mod access;
 mod wire;
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use azure_core::credentials::TokenCredential;
 use data_encoding::BASE64URL_NOPAD;
-use reqwest::Method;
 use serde::Serialize;
 use zeroize::Zeroizing;
+use zk_http::{Answer, Client, Method, Request};
 
 use self::access::Access;
 use crate::{
     AsymmetricKms, Capabilities, DataKey, Error, ErrorKind, Fingerprint, KeySpec, KeyUri, KeyVersion,
     OpenConfig, PinnedKms, Provisioned, PublicKey, Service,
-    http::{Answer, JsonApi, Request, malformed},
+    http::{self, malformed},
+    service::token_within,
 };
 
 /// The stable data plane, <https://learn.microsoft.com/rest/api/keyvault/>.
@@ -47,8 +48,9 @@ pub struct AzureKeyPair {
     name: String,
     /// The version that the URI names, if it names one.
     version: Option<KeyVersion>,
-    api: JsonApi,
+    api: Client,
     access: Access,
+    timeout: Duration,
 }
 
 impl AzureKeyPair {
@@ -99,8 +101,9 @@ impl AzureKeyPair {
         if config.own_endpoint().is_none() {
             access::resource(host)?;
         }
-        let api = JsonApi::new(&config.reach(|| format!("https://{host}")))?;
-        Ok(Self { uri: uri.clone(), name: name.to_owned(), version, api, access })
+        let api = http::client(&config.reach(|| format!("https://{host}"))?)?;
+        let (uri, timeout) = (uri.clone(), config.request_timeout());
+        Ok(Self { uri, name: name.to_owned(), version, api, access, timeout })
     }
 
     /// Creates an RSA key pair of 3072 bits that wraps and unwraps, with tags, unless there is one of that name; sets tags
@@ -116,7 +119,7 @@ impl AzureKeyPair {
     /// [`ErrorKind::Disabled`] when it is disabled; or what Azure answers.
     pub async fn ensure_key(&self, spec: &KeySpec) -> Result<Provisioned, Error> {
         let (found, created): (wire::Key, _) = match self
-            .call(Method::GET, &["keys", &self.name], None::<&()>)
+            .call(Method::Get, &["keys", &self.name], None::<&()>)
             .await
         {
             Ok(found) => (found.json()?, false),
@@ -127,7 +130,7 @@ impl AzureKeyPair {
                     key_ops: ["wrapKey", "unwrapKey"],
                     tags: spec.tags().collect(),
                 };
-                (self.call(Method::POST, &["keys", &self.name, "create"], Some(&body)).await?.json()?, true)
+                (self.call(Method::Post, &["keys", &self.name, "create"], Some(&body)).await?.json()?, true)
             }
             Err(error) => return Err(error),
         };
@@ -141,17 +144,11 @@ impl AzureKeyPair {
         tags.extend(spec.tags());
         let tagging =
             tags.iter().any(|(name, value)| found.tags.get(*name).is_none_or(|found| found != value));
-        let read = self.read(found.key, &found.attributes).map_err(|error| match error.kind() {
-            ErrorKind::Invalid => {
-                let text = format!("`{}` exists and is no RSA key pair of 2048 bits or more", self.uri);
-                Error::new(ErrorKind::Unsupported, text)
-            }
-            _ => error,
-        })?;
+        let read = self.read(found.key, &found.attributes)?;
         let version = read.version().clone();
         if tagging {
             let path = ["keys", &self.name, version.as_str()];
-            self.call(Method::PATCH, &path, Some(&wire::Tags { tags })).await?;
+            self.call(Method::Patch, &path, Some(&wire::Tags { tags })).await?;
         }
         let made = Provisioned::new(&self.uri, created).ignoring("rotation", spec.rotation().is_some());
         Ok(made.repairing("tags", tagging))
@@ -167,7 +164,9 @@ impl AzureKeyPair {
             return Err(Error::new(ErrorKind::Unsupported, text));
         };
         let number = |text: String| BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| malformed());
-        PublicKey::of_numbers(self.uri.clone(), self.version_of(&key.kid)?, &number(n)?, &number(e)?)
+        let version = self.version_of(&key.kid)?;
+        PublicKey::of_numbers(self.uri.clone(), version, &number(n)?, &number(e)?)
+            .map_err(|_| PublicKey::unusable(&self.uri))
     }
 
     async fn call(
@@ -176,15 +175,14 @@ impl AzureKeyPair {
         path: &[&str],
         body: Option<&(impl Serialize + Sync)>,
     ) -> Result<Answer, Error> {
-        let token = self.access.token(self.uri.name()).await?;
-        let mut request = Request::new(method, path.iter().copied())
-            .query("api-version", API_VERSION)
-            .bearer(secrecy::ExposeSecret::expose_secret(&token));
+        let token = token_within(self.timeout, self.access.token(self.uri.name())).await?;
+        let mut request =
+            Request::new(method, path.iter().copied()).query("api-version", API_VERSION).bearer(&token);
         if let Some(body) = body {
             request = request.json(body)?;
         }
         let answer = self.api.send(request).await?;
-        if answer.status.is_success() { Ok(answer) } else { Err(refusal(&answer)) }
+        if answer.is_success() { Ok(answer) } else { Err(refusal(&answer)) }
     }
 
     /// The version in `https://<vault>/keys/<name>/<version>`.
@@ -192,7 +190,7 @@ impl AzureKeyPair {
         let mut parts = kid.rsplit('/');
         match (parts.next(), parts.next(), parts.next()) {
             (Some(version), Some(name), Some("keys")) if name.eq_ignore_ascii_case(&self.name) => {
-                KeyVersion::new(version)
+                KeyVersion::new(version).map_err(|_| malformed())
             }
             _ => Err(malformed()),
         }
@@ -209,7 +207,7 @@ impl AsymmetricKms for AzureKeyPair {
         let mut path = vec!["keys", self.name.as_str()];
         path.extend(self.version.as_ref().map(KeyVersion::as_str));
         let wire::Key { key, attributes, tags: _ } =
-            self.call(Method::GET, &path, None::<&()>).await?.json()?;
+            self.call(Method::Get, &path, None::<&()>).await?.json()?;
         self.read(key, &attributes)
     }
 
@@ -221,7 +219,7 @@ impl AsymmetricKms for AzureKeyPair {
         let block = BASE64URL_NOPAD.encode(ciphertext);
         let body = wire::Unwrap { alg: "RSA-OAEP-256", value: &block };
         let path = ["keys", self.name.as_str(), version.as_str(), "unwrapkey"];
-        let answer = self.call(Method::POST, &path, Some(&body)).await.map_err(unwrapping)?;
+        let answer = self.call(Method::Post, &path, Some(&body)).await.map_err(unwrapping)?;
         let answer: wire::Unwrapped = answer.json()?;
         if self.version_of(&answer.kid)? != *version {
             return Err(malformed());
@@ -239,7 +237,7 @@ impl AsymmetricKms for AzureKeyPair {
 
 impl fmt::Debug for AzureKeyPair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { uri, name: _, version: _, api: _, access: _ } = self;
+        let Self { uri, name: _, version: _, api: _, access: _, timeout: _ } = self;
         f.debug_struct("AzureKeyPair").field("uri", uri).finish_non_exhaustive()
     }
 }
@@ -251,7 +249,7 @@ fn refusal(answer: &Answer) -> Error {
     if matches!(reason.as_str(), "KeyDisabled" | "KeyNotYetValid" | "KeyExpired") {
         return Error::new(ErrorKind::Disabled, "the key is disabled, or not valid at this time");
     }
-    answer.failure()
+    http::failure(answer)
 }
 
 /// A block that Azure cannot decrypt is invalid, not an unknown request.

@@ -6,13 +6,13 @@ mod pair;
 mod provision;
 mod wire;
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 use google_cloud_auth::credentials::AccessTokenCredentials;
-use reqwest::Method;
 use secrecy::SecretString;
 use sha2::{Digest, Sha256};
+use zk_http::{Client, Method};
 
 use self::access::Access;
 #[cfg(feature = "rsa")]
@@ -21,7 +21,7 @@ use self::wire::{Checked, Decrypted, Encrypted, Key, KeyVersionFacts};
 use crate::{
     Capabilities, Context, DataKey, Error, ErrorKind, KeyStatus, KeyUri, KeyVersion, Kms, OpenConfig,
     Service, WrappedKey,
-    http::{JsonApi, malformed},
+    http::{self, malformed},
     key::put,
 };
 
@@ -49,8 +49,9 @@ const LABEL: &[u8] = b"zk-kms gcp v1";
 /// ```
 pub struct GcpKms {
     uri: KeyUri,
-    api: JsonApi,
+    api: Client,
     access: Access,
+    timeout: Duration,
 }
 
 impl GcpKms {
@@ -77,12 +78,12 @@ impl GcpKms {
 
     fn with_access(uri: &KeyUri, access: Access, config: &OpenConfig) -> Result<Self, Error> {
         uri.require(Service::GcpKms)?;
-        let api = JsonApi::new(&config.reach(|| "https://cloudkms.googleapis.com".to_owned()))?;
-        Ok(Self { uri: uri.clone(), api, access })
+        let api = http::client(&config.reach(|| "https://cloudkms.googleapis.com".to_owned())?)?;
+        Ok(Self { uri: uri.clone(), api, access, timeout: config.request_timeout() })
     }
 
     async fn key(&self) -> Result<Key, Error> {
-        self.call(Method::GET, &self.path(""), None::<&()>).await?.json()
+        Ok(self.call(Method::Get, &self.path(""), None::<&()>).await?.json()?)
     }
 
     /// `projects`, .., the key and `:verb`
@@ -99,7 +100,7 @@ impl GcpKms {
         let below =
             name.strip_prefix(self.uri.name()).and_then(|rest| rest.strip_prefix("/cryptoKeyVersions/"));
         let number = below.filter(|n| n.bytes().all(|b| b.is_ascii_digit())).ok_or_else(malformed)?;
-        KeyVersion::new(number)
+        KeyVersion::new(number).map_err(|_| malformed())
     }
 
     fn associated(&self, context: &Context) -> Checked {
@@ -125,12 +126,13 @@ impl Kms for GcpKms {
             additional_authenticated_data: &aad.base64,
             additional_authenticated_data_crc32c: &aad.crc32c,
         };
-        let answer: Encrypted = self.call(Method::POST, &self.path(":encrypt"), Some(&body)).await?.json()?;
+        let answer: Encrypted = self.call(Method::Post, &self.path(":encrypt"), Some(&body)).await?.json()?;
         if !(answer.verified_plaintext_crc32c && answer.verified_additional_authenticated_data_crc32c) {
             return Err(wire::damaged());
         }
         let ciphertext = wire::checked(&answer.ciphertext, &answer.ciphertext_crc32c)?;
-        WrappedKey::new(self.uri.clone(), self.version(&answer.name)?, ciphertext.to_vec())
+        let version = self.version(&answer.name)?;
+        WrappedKey::new(self.uri.clone(), version, ciphertext.to_vec()).map_err(|_| malformed())
     }
 
     async fn unwrap_key(&self, wrapped: &WrappedKey, context: &Context) -> Result<DataKey, Error> {
@@ -145,7 +147,7 @@ impl Kms for GcpKms {
             additional_authenticated_data_crc32c: &aad.crc32c,
         };
         let answer: Decrypted =
-            self.call(Method::POST, &self.path(":decrypt"), Some(&body)).await.map_err(unwrapping)?.json()?;
+            self.call(Method::Post, &self.path(":decrypt"), Some(&body)).await.map_err(unwrapping)?.json()?;
         let key = wire::checked(&answer.plaintext, &answer.plaintext_crc32c)?;
         DataKey::from_slice(&key).map_err(|_| Error::cannot_unwrap())
     }
@@ -172,7 +174,7 @@ impl Kms for GcpKms {
 
 impl fmt::Debug for GcpKms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { uri, api: _, access: _ } = self;
+        let Self { uri, api: _, access: _, timeout: _ } = self;
         f.debug_struct("GcpKms").field("uri", uri).finish_non_exhaustive()
     }
 }

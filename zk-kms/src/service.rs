@@ -1,15 +1,13 @@
 //! What the backends of services have in common.
 
-#[cfg(feature = "_remote")]
+#[cfg(feature = "aws")]
 mod address;
 #[cfg(feature = "gcp")]
 mod clock;
 
 use std::{collections::BTreeMap, time::Duration};
 
-#[cfg(feature = "_http")]
-pub(crate) use self::address::Transport;
-#[cfg(feature = "_remote")]
+#[cfg(feature = "aws")]
 pub(crate) use self::address::check_address;
 #[cfg(feature = "gcp")]
 pub(crate) use self::clock::rfc3339_after;
@@ -37,6 +35,16 @@ pub struct Provisioned {
     created: bool,
     ignored: Vec<&'static str>,
     repaired: Vec<&'static str>,
+}
+
+/// Bounds the fetching of a token, which is left to the crates of the clouds, by the time that a request has.
+#[cfg(any(feature = "azure", feature = "gcp"))]
+pub(crate) async fn token_within<T>(
+    limit: Duration,
+    fetch: impl Future<Output = Result<T, crate::Error>>,
+) -> Result<T, crate::Error> {
+    let late = || crate::Error::unavailable("no token for the service came in time");
+    tokio::time::timeout(limit, fetch).await.unwrap_or_else(|_| Err(late()))
 }
 
 impl KeySpec {

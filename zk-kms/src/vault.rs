@@ -7,17 +7,17 @@ use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 use data_encoding::BASE64;
-use reqwest::Method;
 use serde::Serialize;
 use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
+use zk_http::{Answer, Client, Method, Request};
 
 pub use self::token::VaultToken;
 use self::wire::{Ciphertext, KeyFacts, KeyFactsData, Plaintext, Refusal};
 use crate::{
     Capabilities, Context, DataKey, Error, ErrorKind, KeySpec, KeyStatus, KeyUri, KeyVersion, Kms,
     OpenConfig, Provisioned, Service, WrappedKey,
-    http::{Answer, JsonApi, Request, malformed},
+    http::{self, malformed},
     key::put,
 };
 
@@ -49,9 +49,10 @@ pub struct VaultKms {
     uri: KeyUri,
     mount: String,
     key: String,
-    api: JsonApi,
+    api: Client,
     token: VaultToken,
-    /// Set once the key is known to be of the right kind, which can never change.
+    /// Set once the key is known to be of the right kind. That changes only if somebody deletes the key, with all it wrapped,
+    /// and makes another of that name; who may do that can do anything with it.
     checked: OnceCell<()>,
 }
 
@@ -67,7 +68,7 @@ impl VaultKms {
         let [host, mount, key] = parts.as_slice() else {
             return Err(Error::invalid("a Transit key has a host, a mount and a name"));
         };
-        let api = JsonApi::new(&config.reach(|| format!("https://{host}")))?;
+        let api = http::client(&config.reach(|| format!("https://{host}"))?)?;
         let (mount, key) = ((*mount).to_owned(), (*key).to_owned());
         Ok(Self { uri: uri.clone(), mount, key, api, token, checked: OnceCell::new() })
     }
@@ -98,7 +99,7 @@ impl VaultKms {
             Ok(facts) => (facts.data, false),
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let made = wire::NewKey { kind: KIND, derived: true };
-                self.call(Method::POST, &["keys", &self.key], Some(&made)).await?;
+                self.call(Method::Post, &["keys", &self.key], Some(&made)).await?;
                 // Not what was asked for: what is there. Somebody else may have been faster.
                 (self.facts().await?.data, true)
             }
@@ -113,7 +114,7 @@ impl VaultKms {
         let rotating = period.is_some_and(|period| period != facts.auto_rotate_period);
         if let Some(period) = period.filter(|_| rotating) {
             let rotation = wire::Rotation { auto_rotate_period: format!("{period}s") };
-            self.call(Method::POST, &["keys", &self.key, "config"], Some(&rotation)).await?;
+            self.call(Method::Post, &["keys", &self.key, "config"], Some(&rotation)).await?;
         }
         let made = Provisioned::new(&self.uri, created).ignoring("tags", spec.tags().next().is_some());
         Ok(made.repairing("rotation", rotating && !created))
@@ -125,9 +126,9 @@ impl VaultKms {
     ///
     /// [`ErrorKind::Unavailable`] when it is not.
     pub async fn health(&self) -> Result<(), Error> {
-        let answer = self.api.send(Request::new(Method::GET, ["v1", "sys", "health"])).await?;
+        let answer = self.api.send(Request::new(Method::Get, ["v1", "sys", "health"])).await?;
         // https://developer.hashicorp.com/vault/api-docs/system/health
-        let text = match answer.status.as_u16() {
+        let text = match answer.status() {
             200 | 473 => return Ok(()),
             429 => "the server is a standby",
             472 => "the server is a disaster-recovery secondary",
@@ -139,7 +140,7 @@ impl VaultKms {
     }
 
     async fn facts(&self) -> Result<KeyFacts, Error> {
-        self.call(Method::GET, &["keys", &self.key], None::<&()>).await?.json()
+        Ok(self.call(Method::Get, &["keys", &self.key], None::<&()>).await?.json()?)
     }
 
     async fn require_kind(&self) -> Result<(), Error> {
@@ -173,7 +174,7 @@ impl VaultKms {
             request = request.json(body)?;
         }
         let answer = self.api.send(request).await?;
-        if answer.status.is_success() { Ok(answer) } else { Err(refusal(&answer)) }
+        if answer.is_success() { Ok(answer) } else { Err(refusal(&answer)) }
     }
 
     fn encrypted(&self, answer: &Answer) -> Result<WrappedKey, Error> {
@@ -203,7 +204,7 @@ impl Kms for VaultKms {
         self.require_kind().await?;
         let plaintext = Zeroizing::new(BASE64.encode(key.expose()));
         let body = wire::Encrypt { plaintext: &plaintext, context: derivation(context) };
-        self.encrypted(&self.call(Method::POST, &["encrypt", &self.key], Some(&body)).await?)
+        self.encrypted(&self.call(Method::Post, &["encrypt", &self.key], Some(&body)).await?)
     }
 
     async fn unwrap_key(&self, wrapped: &WrappedKey, context: &Context) -> Result<DataKey, Error> {
@@ -211,7 +212,7 @@ impl Kms for VaultKms {
         self.require_kind().await?;
         let body = wire::Decrypt { ciphertext: &ciphertext, context: derivation(context) };
         let answer =
-            self.call(Method::POST, &["decrypt", &self.key], Some(&body)).await.map_err(unwrapping)?;
+            self.call(Method::Post, &["decrypt", &self.key], Some(&body)).await.map_err(unwrapping)?;
         let Plaintext { data } = answer.json()?;
         let key = BASE64.decode(data.plaintext.as_bytes()).map(Zeroizing::new).map_err(|_| malformed())?;
         DataKey::from_slice(&key).map_err(|_| Error::cannot_unwrap())
@@ -231,7 +232,7 @@ impl Kms for VaultKms {
         self.require_kind().await?;
         let body = wire::Decrypt { ciphertext: &ciphertext, context: derivation(from) };
         let answer =
-            self.call(Method::POST, &["rewrap", &self.key], Some(&body)).await.map_err(unwrapping)?;
+            self.call(Method::Post, &["rewrap", &self.key], Some(&body)).await.map_err(unwrapping)?;
         self.encrypted(&answer)
     }
 
@@ -276,8 +277,8 @@ fn is_version(text: &str) -> bool {
 
 /// What Vault's refusals mean. It has a status for few of them, and words for the rest.
 fn refusal(answer: &Answer) -> Error {
-    if answer.status.as_u16() != 400 {
-        return answer.failure();
+    if answer.status() != 400 {
+        return http::failure(answer);
     }
     let said = answer.json::<Refusal>().map(|r| r.errors.join("; ").to_ascii_lowercase()).unwrap_or_default();
     let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
@@ -290,7 +291,7 @@ fn refusal(answer: &Answer) -> Error {
     if has(&["disallowed by policy", "too old"]) {
         return Error::new(ErrorKind::NotFound, "the version of the key may not be used any more");
     }
-    answer.failure()
+    http::failure(answer)
 }
 
 /// A ciphertext that Vault cannot decrypt is invalid, not an unknown request.

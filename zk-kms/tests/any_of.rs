@@ -113,12 +113,12 @@ impl Harness for Rings {
 
     fn gaps(&self) -> Vec<Gap> {
         vec![
-            Gap::new(
+            Gap::not_applicable(
                 "missing_key_is_not_found",
                 "a key ring is opened before it is used; opening says NotFound",
             ),
-            Gap::new("disabled_key_is_refused", "a key ring has no states"),
-            Gap::new("refusal_is_denied", "who can read the file may use it; opening says Denied"),
+            Gap::not_applicable("disabled_key_is_refused", "a key ring has no states"),
+            Gap::not_applicable("refusal_is_denied", "who can read the file may use it; opening says Denied"),
         ]
     }
 
@@ -138,10 +138,6 @@ impl Harness for Rings {
         made.iter().find(|(uri, _)| uri == kms.uri()).unwrap().1.rotate().map(drop)
     }
 
-    async fn missing(&self) -> Result<Arc<dyn Kms>, Error> {
-        self.key().await
-    }
-
     async fn stalled(&self) -> Result<Arc<dyn Kms>, Error> {
         let (well, stalled) = (Member::new("well"), Member::new("stalled"));
         stalled.set(Mood::Stalls);
@@ -156,10 +152,8 @@ impl Harness for Rings {
 #[tokio::test]
 async fn two_rings_keep_the_laws() {
     let report = suite(&Rings::default()).await;
+    testkit::note_laws(env!("CARGO_TARGET_TMPDIR"), "any-of two local rings", &report).unwrap();
     assert!(report.is_good(), "\n{report}");
-    let folder = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("laws");
-    std::fs::create_dir_all(&folder).unwrap();
-    std::fs::write(folder.join("any-of-two-local-rings"), report.to_string()).unwrap();
 }
 
 #[tokio::test]

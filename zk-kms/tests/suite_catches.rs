@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use zk_kms::{
     Capabilities, Context, DataKey, Error, ErrorKind, KeyStatus, KeyUri, KeyVersion, Kms, LocalKms,
     WrappedKey,
-    testing::{self, Broken, Gap, Harness},
+    testing::{self, Broken, Ended, Gap, Harness},
 };
 
 /// What a backend does wrong.
@@ -153,28 +153,85 @@ async fn stalled_service_meets_the_deadline() {
     caught(result, "stalled_service_meets_the_deadline");
 }
 
-/// A suite reports what it finds: a law that is broken, a gap that is one, and a gap that has closed.
-#[tokio::test(start_paused = true)]
-async fn the_suite_notices_gaps_that_closed() {
-    let open = Gap::new("refusal_is_denied", "nobody is refused");
-    let good = testing::suite(&Rings(LOCAL_GAPS.to_vec())).await;
-    assert!(good.is_good(), "{good}");
-    let closed = Gap::new("round_trip", "declared, and holds");
-    let report = testing::suite(&Rings([&LOCAL_GAPS[..], &[closed]].concat())).await;
-    assert!(!report.is_good());
-    assert!(report.to_string().contains("round_trip | CLOSED"), "{report}");
-    let missing: Vec<Gap> = LOCAL_GAPS.into_iter().filter(|gap| *gap != open).collect();
-    let report = testing::suite(&Rings(missing)).await;
-    assert!(report.to_string().contains("refusal_is_denied | BROKEN"), "{report}");
+/// What is declared has to be so: a gap fails, and fails as it says; what is not applicable cannot be run.
+#[tokio::test]
+async fn the_suite_believes_no_declaration() {
+    let report = testing::suite(&Rings(DECLARED.to_vec())).await;
+    assert!(report.is_good(), "{report}");
     assert_eq!(report.rows().len(), testing::LAWS.len());
+    for shown in [
+        "rings | round_trip | kept",
+        "rings | missing_key_is_not_found | gap: there is every key (wrapping was accepted)",
+        "rings | refusal_is_denied | not applicable: nobody is refused",
+    ] {
+        assert!(report.to_string().contains(shown), "{report}");
+    }
+
+    let without = |law: &str| DECLARED.into_iter().filter(|gap| gap.law() != law).collect::<Vec<_>>();
+    let instead = |law: &'static str, gap: Gap| {
+        let mut gaps = without(law);
+        gaps.push(gap);
+        gaps
+    };
+    for (gaps, shown) in [
+        (without("refusal_is_denied"), "refusal_is_denied | NOT RUN: this server cannot refuse a caller"),
+        (without("missing_key_is_not_found"), "missing_key_is_not_found | BROKEN: wrapping was accepted"),
+        (
+            instead("round_trip", Gap::new("round_trip", "another key came back", "?")),
+            "round_trip | UNTRUE: the gap is closed, remove it",
+        ),
+        (
+            instead("round_trip", Gap::not_applicable("round_trip", "?")),
+            "round_trip | UNTRUE: it was run and holds",
+        ),
+        (
+            instead(
+                "missing_key_is_not_found",
+                Gap::new("missing_key_is_not_found", "wrapping gave Denied", "?"),
+            ),
+            "missing_key_is_not_found | UNTRUE: it fails otherwise than with `wrapping gave Denied`: wrapping was",
+        ),
+        (
+            instead("missing_key_is_not_found", Gap::new("missing_key_is_not_found", "", "?")),
+            "missing_key_is_not_found | UNTRUE: it fails otherwise than with ``",
+        ),
+        (
+            instead("missing_key_is_not_found", Gap::not_applicable("missing_key_is_not_found", "?")),
+            "missing_key_is_not_found | UNTRUE: it was run and fails: wrapping was accepted",
+        ),
+        (
+            instead("refusal_is_denied", Gap::new("refusal_is_denied", "wrapping was accepted", "?")),
+            "refusal_is_denied | UNTRUE: it was not run: this server cannot refuse a caller",
+        ),
+        (instead("?", Gap::not_applicable("no_law", "?")), "no_law | UNTRUE: no law has this name"),
+        (
+            instead("?", DECLARED[0]),
+            "old_versions_still_unwrap | UNTRUE: no law has this name, or it is here twice",
+        ),
+    ] {
+        let report = testing::suite(&Rings(gaps)).await;
+        assert!(!report.is_good() && report.to_string().contains(shown), "{shown}\n{report}");
+    }
 }
 
-const LOCAL_GAPS: [Gap; 5] = [
-    Gap::new("old_versions_still_unwrap", "nobody rotates"),
-    Gap::new("missing_key_is_not_found", "none is missing"),
-    Gap::new("disabled_key_is_refused", "none is disabled"),
-    Gap::new("refusal_is_denied", "nobody is refused"),
-    Gap::new("stalled_service_meets_the_deadline", "there is no service"),
+/// Who comes first is chance: then both are as declared, and anything else is not.
+#[test]
+fn what_fails_at_times_fails_in_one_way() {
+    let good = |ended: Ended| {
+        let gaps = vec![Gap::at_times("law", "two won", "no compare-and-set")];
+        testing::Report::new("mine", gaps, [("law", ended)]).is_good()
+    };
+    let fails = |how: &str| Ended::Broken(Broken::new("law", how));
+    assert!(good(Ended::Kept) && good(fails("two won")));
+    assert!(!good(fails("none won")) && !good(Ended::NotRun("nobody".into())));
+}
+
+const DECLARED: [Gap; 5] = [
+    Gap::not_applicable("old_versions_still_unwrap", "nobody rotates"),
+    Gap::new("missing_key_is_not_found", "wrapping was accepted", "there is every key"),
+    Gap::not_applicable("disabled_key_is_refused", "none is disabled"),
+    Gap::not_applicable("refusal_is_denied", "nobody is refused"),
+    Gap::not_applicable("stalled_service_meets_the_deadline", "there is no service"),
 ];
 
 #[derive(Debug)]

@@ -5,7 +5,12 @@ use std::fmt;
 
 use async_trait::async_trait;
 use aws_sdk_secretsmanager::Client;
-use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_secretsmanager::config::interceptors::BeforeDeserializationInterceptorContextMut;
+use aws_sdk_secretsmanager::config::retry::RetryConfig;
+use aws_sdk_secretsmanager::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_secretsmanager::error::{BoxError, ProvideErrorMetadata, SdkError};
+use aws_smithy_types::body::SdkBody;
+use http_body_util::Limited;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::store::errors;
@@ -14,6 +19,8 @@ use crate::error::{Error, ErrorKind};
 
 /// How long a deleted secret can be recovered, in days: the most that AWS offers.
 const RECOVERY_DAYS: i64 = 30;
+/// Far above any answer that we ask for.
+const MAX_ANSWER: usize = 1 << 20;
 const CURRENT: &str = "AWSCURRENT";
 const PENDING: &str = "AWSPENDING";
 const PREVIOUS: &str = "AWSPREVIOUS";
@@ -39,7 +46,8 @@ pub struct AwsSecrets {
 }
 
 impl AwsSecrets {
-    /// Uses the secrets `<folder>/<name>` of the client's account and region: a policy of IAM covers `<folder>/*`.
+    /// Uses the secrets `<folder>/<name>` of the client's account and region: a policy of IAM covers `<folder>/*`. Whatever
+    /// the client is configured to do, no call is tried again, and no more than 1 MiB of an answer is read.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] unless the folder is 1 to 64 lower-case letters, digits, `-` or `_`.
@@ -49,6 +57,10 @@ impl AwsSecrets {
             let message = "the folder is 1 to 64 lower-case letters, digits, `-` or `_`";
             return Err(Error::new(ErrorKind::Invalid, message));
         }
+        // SECURITY: a change that was carried out and whose answer was lost would be refused when it is sent again, and be
+        // reported as somebody else's. Sent once, it is reported as unknown.
+        let once = client.config().to_builder().retry_config(RetryConfig::disabled());
+        let client = Client::from_conf(once.interceptor(BoundedAnswers).build());
         Ok(Self { client, folder: folder.to_owned() })
     }
 
@@ -121,6 +133,27 @@ impl AwsSecrets {
             Err(error) if error.code() == Some("InvalidParameterException") => Err(errors::changed(name)),
             Err(error) => Err(missing_or_failed(name, &error)),
         }
+    }
+}
+
+/// Reads no more of an answer than it can sensibly have.
+#[derive(Debug)]
+struct BoundedAnswers;
+
+impl Intercept for BoundedAnswers {
+    fn name(&self) -> &'static str {
+        "BoundedAnswers"
+    }
+
+    fn modify_before_deserialization(
+        &self,
+        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let body = context.response_mut().take_body();
+        *context.response_mut().body_mut() = SdkBody::from_body_1_x(Limited::new(body, MAX_ANSWER));
+        Ok(())
     }
 }
 

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reqwest::Method;
 use secrecy::{ExposeSecret, SecretString};
-use zeroize::Zeroizing;
+use serde::Serialize;
+use zk_http::{Answer, Client, Endpoint, Method, Request};
 
 use self::wire::{Changes, NewVersion, Stored, Tags};
-use super::http::{Answer, Endpoint, JsonApi, Request, TokenSource, json};
+use super::http::{self, TokenSource, success};
 use super::store::errors;
 use super::{Secret, SecretName, SecretStore, Stage, Version, Versions};
 use crate::error::{Error, ErrorKind};
@@ -22,6 +22,8 @@ const API_VERSION: &str = "7.4";
 /// How often, and how far apart, the vault is asked whether a deletion or recovery is done: a minute in all.
 const ASKED: u32 = 120;
 const APART: Duration = Duration::from_millis(500);
+/// The body of a request without one.
+const NOTHING: Option<&()> = None;
 
 /// Secrets in Azure Key Vault.
 ///
@@ -43,7 +45,7 @@ const APART: Duration = Duration::from_millis(500);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct AzureSecrets {
-    api: JsonApi,
+    api: Client,
     token: Arc<dyn TokenSource>,
 }
 
@@ -53,33 +55,33 @@ impl AzureSecrets {
     /// # Errors
     /// [`ErrorKind::Untrusted`] when TLS cannot be set up.
     pub fn new(endpoint: &Endpoint, token: Arc<dyn TokenSource>) -> Result<Self, Error> {
-        Ok(Self { api: JsonApi::new(endpoint)?, token })
+        Ok(Self { api: http::client(endpoint)?, token })
     }
 
     async fn call(
         &self,
         method: Method,
         path: &[&str],
-        body: Option<Zeroizing<Vec<u8>>>,
+        body: Option<&(impl Serialize + Sync)>,
     ) -> Result<Answer, Error> {
         let token = self.token.token().await?;
         let mut request =
-            Request::new(method, path.iter().copied()).query("api-version", API_VERSION).bearer(&token)?;
+            Request::new(method, path.iter().copied()).query("api-version", API_VERSION).bearer(&token);
         if let Some(body) = body {
-            request = request.body(body);
+            request = request.json(body)?;
         }
-        self.api.send(request).await
+        Ok(self.api.send(request).await?)
     }
 
     /// The newest version of a secret of the vault, or the one named; none when it is absent, deleted or disabled.
     async fn find(&self, name: &str, native: Option<&str>) -> Result<Option<Stored>, Error> {
         let path: Vec<_> = ["secrets", name].into_iter().chain(native).collect();
-        let answer = self.call(Method::GET, &path, None).await?;
-        let is_disabled = answer.status.as_u16() == 403 && answer.says("SecretDisabled");
-        if answer.status.as_u16() == 404 || is_disabled {
+        let answer = self.call(Method::Get, &path, NOTHING).await?;
+        let is_disabled = answer.status() == 403 && answer.contains("SecretDisabled");
+        if answer.status() == 404 || is_disabled {
             return Ok(None);
         }
-        Ok(Some(Stored::read(&answer.success()?)?))
+        Ok(Some(Stored::read(&success(answer)?)?))
     }
 
     async fn current(&self, name: &SecretName) -> Result<Stored, Error> {
@@ -104,29 +106,27 @@ impl AzureSecrets {
 
     async fn set(&self, name: &str, value: &SecretString, tags: &Tags) -> Result<(), Error> {
         let value = value.expose_secret();
-        let body = json(value.len(), &NewVersion { value, tags })?;
-        let answer = self.call(Method::PUT, &["secrets", name], Some(body)).await?;
-        if answer.status.as_u16() == 409 {
+        let answer = self.call(Method::Put, &["secrets", name], Some(&NewVersion { value, tags })).await?;
+        if answer.status() == 409 {
             let message = format!("a deleted secret has the name `{name}`; recover it, or purge it first");
             return Err(Error::new(ErrorKind::Blocked, message));
         }
-        answer.success().map(drop)
+        success(answer).map(drop)
     }
 
     /// Puts a value away so that it is not read as pending any more.
     async fn put_away(&self, name: &SecretName, pending: &Stored) -> Result<(), Error> {
-        let body = json(0, &Changes::disabled())?;
         let path = ["secrets", &pending_name(name), &pending.native];
-        self.call(Method::PATCH, &path, Some(body)).await?.success().map(drop)
+        success(self.call(Method::Patch, &path, Some(&Changes::disabled())).await?).map(drop)
     }
 
     /// Waits until a deletion or recovery, which takes the vault some seconds, shows at `path`.
     async fn wait_for(&self, path: &[&str]) -> Result<(), Error> {
         for _ in 0..ASKED {
-            let answer = self.call(Method::GET, path, None).await?;
-            match answer.status.as_u16() {
+            let answer = self.call(Method::Get, path, NOTHING).await?;
+            match answer.status() {
                 404 | 409 => tokio::time::sleep(APART).await,
-                _ => return answer.success().map(drop),
+                _ => return success(answer).map(drop),
             }
         }
         Err(Error::new(ErrorKind::Unavailable, "the vault is still at work on it; ask again later"))
@@ -212,7 +212,7 @@ impl SecretStore for AzureSecrets {
 
     async fn delete(&self, name: &SecretName, current: &Version) -> Result<(), Error> {
         self.expect(name, current).await?;
-        self.call(Method::DELETE, &["secrets", name.as_str()], None).await?.success()?;
+        success(self.call(Method::Delete, &["secrets", name.as_str()], NOTHING).await?)?;
         self.wait_for(&["deletedsecrets", name.as_str()]).await
     }
 
@@ -221,11 +221,11 @@ impl SecretStore for AzureSecrets {
             return Err(errors::not_deleted(name));
         }
         let path = ["deletedsecrets", name.as_str(), "recover"];
-        let answer = self.call(Method::POST, &path, Some(json(0, &serde_json::json!({}))?)).await?;
-        if answer.status.as_u16() == 404 {
+        let answer = self.call(Method::Post, &path, Some(&serde_json::json!({}))).await?;
+        if answer.status() == 404 {
             return Err(errors::missing(name));
         }
-        answer.success()?;
+        success(answer)?;
         self.wait_for(&["secrets", name.as_str()]).await
     }
 
@@ -233,14 +233,14 @@ impl SecretStore for AzureSecrets {
         if self.find(name.as_str(), None).await?.is_some() {
             return Err(errors::not_deleted(name));
         }
-        if self.call(Method::GET, &["deletedsecrets", name.as_str()], None).await?.status.as_u16() == 404 {
+        if self.call(Method::Get, &["deletedsecrets", name.as_str()], NOTHING).await?.status() == 404 {
             return Err(errors::missing(name));
         }
         // First: a secret that is made anew must not find what was pending for this one.
         if let Some(pending) = self.find(&pending_name(name), None).await? {
             self.put_away(name, &pending).await?;
         }
-        self.call(Method::DELETE, &["deletedsecrets", name.as_str()], None).await?.success().map(drop)
+        success(self.call(Method::Delete, &["deletedsecrets", name.as_str()], NOTHING).await?).map(drop)
     }
 }
 

@@ -7,16 +7,19 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use data_encoding::BASE64;
-use reqwest::Method;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use zeroize::Zeroizing;
+use zk_http::{Answer, Client, Endpoint, Method, Request};
 
 use self::wire::{Accessed, Added, Aliases, Found, NewSecret, NewVersion, Update};
-use super::http::{Answer, Endpoint, JsonApi, Request, TokenSource, json, malformed};
+use super::http::{self, TokenSource, malformed, success};
 use super::store::errors;
 use super::{Secret, SecretName, SecretStore, Stage, Version, Versions};
 use crate::error::{Error, ErrorKind};
+
+/// The body of a request without one.
+const NOTHING: Option<&()> = None;
 
 /// Secrets in Google Secret Manager.
 ///
@@ -36,7 +39,7 @@ use crate::error::{Error, ErrorKind};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct GoogleSecrets {
-    api: JsonApi,
+    api: Client,
     token: Arc<dyn TokenSource>,
     project: String,
 }
@@ -53,35 +56,35 @@ impl GoogleSecrets {
             let message = "the id of a project is 6 to 30 lower-case letters, digits and hyphens";
             return Err(Error::new(ErrorKind::Invalid, message));
         }
-        Ok(Self { api: JsonApi::new(endpoint)?, token, project: project.to_owned() })
+        Ok(Self { api: http::client(endpoint)?, token, project: project.to_owned() })
     }
 
     async fn call(
         &self,
         method: Method,
         (below, query): (&str, &[(&str, &str)]),
-        body: Option<Zeroizing<Vec<u8>>>,
+        body: Option<&(impl Serialize + Sync)>,
     ) -> Result<Answer, Error> {
         let token = self.token.token().await?;
         let path = ["v1", "projects", &self.project].into_iter().chain(below.split('/'));
-        let mut request = Request::new(method, path).bearer(&token)?;
+        let mut request = Request::new(method, path).bearer(&token);
         for (name, value) in query {
             request = request.query(name, value);
         }
         if let Some(body) = body {
-            request = request.body(body);
+            request = request.json(body)?;
         }
-        self.api.send(request).await
+        Ok(self.api.send(request).await?)
     }
 
     async fn post(&self, below: &str, body: &(impl Serialize + Sync)) -> Result<Answer, Error> {
-        self.call(Method::POST, (below, &[]), Some(json(0, body)?)).await
+        self.call(Method::Post, (below, &[]), Some(body)).await
     }
 
     /// The secret as the service has it, deleted or not.
     async fn find(&self, name: &SecretName) -> Result<Option<Found>, Error> {
-        let answer = self.call(Method::GET, (&format!("secrets/{name}"), &[]), None).await?;
-        if answer.status.as_u16() == 404 { Ok(None) } else { Ok(Some(answer.success()?.json()?)) }
+        let answer = self.call(Method::Get, (&format!("secrets/{name}"), &[]), NOTHING).await?;
+        if answer.status() == 404 { Ok(None) } else { Ok(Some(success(answer)?.json()?)) }
     }
 
     /// A secret that is there and not deleted.
@@ -96,14 +99,14 @@ impl GoogleSecrets {
         let update = Update { etag, version_aliases: aliases };
         let below = format!("secrets/{name}");
         let query = [("updateMask", "versionAliases")];
-        let answer = self.call(Method::PATCH, (&below, &query), Some(json(0, &update)?)).await?;
+        let answer = self.call(Method::Patch, (&below, &query), Some(&update)).await?;
         // FAILED_PRECONDITION, documented at cloud.google.com/secret-manager/docs/etags; ABORTED by AIP-154.
-        if matches!(answer.status.as_u16(), 400 | 409)
-            && (answer.says("FAILED_PRECONDITION") || answer.says("ABORTED"))
+        if matches!(answer.status(), 400 | 409)
+            && (answer.contains("FAILED_PRECONDITION") || answer.contains("ABORTED"))
         {
             return Err(errors::changed(name));
         }
-        answer.success().map(drop)
+        success(answer).map(drop)
     }
 
     async fn add(&self, name: &SecretName, value: &SecretString) -> Result<Version, Error> {
@@ -111,8 +114,7 @@ impl GoogleSecrets {
         let data = Zeroizing::new(BASE64.encode(bytes));
         let body = NewVersion::of(&data, crc32c::crc32c(bytes));
         let below = format!("secrets/{name}:addVersion");
-        let answer =
-            self.call(Method::POST, (&below, &[]), Some(json(data.len(), &body)?)).await?.success()?;
+        let answer = success(self.post(&below, &body).await?)?;
         let added: Added = answer.json()?;
         added.version()
     }
@@ -151,8 +153,8 @@ impl GoogleSecrets {
 impl SecretStore for GoogleSecrets {
     async fn create(&self, name: &SecretName, value: &SecretString) -> Result<Version, Error> {
         let query = [("secretId", name.as_str())];
-        let answer = self.call(Method::POST, ("secrets", &query), Some(json(0, &NewSecret::new())?)).await?;
-        let found: Found = if answer.status.as_u16() == 409 {
+        let answer = self.call(Method::Post, ("secrets", &query), Some(&NewSecret::new())).await?;
+        let found: Found = if answer.status() == 409 {
             let found = self.find(name).await?.ok_or_else(|| errors::changed(name))?;
             match (found.version_aliases.versions()?, found.version_aliases.deleted()?) {
                 (Some(_), _) => return Err(errors::exists(name)),
@@ -161,7 +163,7 @@ impl SecretStore for GoogleSecrets {
                 (None, None) => found,
             }
         } else {
-            answer.success()?.json()?
+            success(answer)?.json()?
         };
         let first = |version| Versions { current: version, pending: None, previous: None };
         self.add_as(name, value, &found.etag, first).await
@@ -231,14 +233,14 @@ impl SecretStore for GoogleSecrets {
 
     async fn read(&self, name: &SecretName, stage: Stage) -> Result<Secret, Error> {
         let below = format!("secrets/{name}/versions/{stage}:access");
-        let answer = self.call(Method::GET, (&below, &[]), None).await?;
-        if answer.status.as_u16() == 404 {
+        let answer = self.call(Method::Get, (&below, &[]), NOTHING).await?;
+        if answer.status() == 404 {
             return Err(match self.live(name).await {
                 Ok(_) => errors::missing_stage(name, stage),
                 Err(error) => error,
             });
         }
-        let answer = answer.success()?;
+        let answer = success(answer)?;
         let accessed: Accessed<'_> = answer.json()?;
         Ok(Secret::new(accessed.version()?, accessed.value()?))
     }
@@ -263,11 +265,11 @@ impl SecretStore for GoogleSecrets {
             return Err(errors::not_deleted(name));
         }
         let query = [("etag", found.etag.as_str())];
-        let answer = self.call(Method::DELETE, (&format!("secrets/{name}"), &query), None).await?;
-        if answer.status.as_u16() == 400 && answer.says("FAILED_PRECONDITION") {
+        let answer = self.call(Method::Delete, (&format!("secrets/{name}"), &query), NOTHING).await?;
+        if answer.status() == 400 && answer.contains("FAILED_PRECONDITION") {
             return Err(errors::changed(name));
         }
-        answer.success().map(drop)
+        success(answer).map(drop)
     }
 }
 

@@ -4,19 +4,15 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use reqwest::Method;
-use reqwest::header::HeaderName;
-use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
+use zk_http::{Answer, Client, Endpoint, Method, Request};
 
-use super::http::{Answer, Endpoint, JsonApi, Request, TokenSource};
+use super::http::{self, TokenSource, failure, success};
 use super::store::errors;
 use super::{Document, Documents, Revision, SecretName};
 use crate::error::{Error, ErrorKind};
-
-const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
 
 /// Secrets in the KV v2 engine of HashiCorp Vault or OpenBao.
 ///
@@ -36,7 +32,7 @@ const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct VaultSecrets {
-    api: JsonApi,
+    api: Client,
     token: Arc<dyn TokenSource>,
     mount: String,
     folder: String,
@@ -80,7 +76,7 @@ impl VaultSecrets {
                 return Err(Error::new(ErrorKind::Invalid, message));
             }
         }
-        Ok(Self { api: JsonApi::new(endpoint)?, token, mount: mount.to_owned(), folder: folder.to_owned() })
+        Ok(Self { api: http::client(endpoint)?, token, mount: mount.to_owned(), folder: folder.to_owned() })
     }
 
     async fn call(
@@ -92,25 +88,25 @@ impl VaultSecrets {
     ) -> Result<Answer, Error> {
         let token = self.token.token().await?;
         let path = ["v1", &self.mount, kind, &self.folder, name.as_str()];
-        let mut request = Request::new(method, path).header(TOKEN, token.expose_secret())?;
+        let mut request = Request::new(method, path).header("x-vault-token", token);
         if let Some(body) = body {
             request = request.body(body);
         }
-        self.api.send(request).await
+        Ok(self.api.send(request).await?)
     }
 }
 
 #[async_trait]
 impl Documents for VaultSecrets {
     async fn load(&self, name: &SecretName) -> Result<Option<(Document, Revision)>, Error> {
-        let answer = self.call(Method::GET, "data", name, None).await?;
-        let is_absent = answer.status.as_u16() == 404;
+        let answer = self.call(Method::Get, "data", name, None).await?;
+        let is_absent = answer.status() == 404;
         // Without an entry: `{"errors": []}`. With one whose newest revision was deleted: its metadata.
-        if is_absent && !answer.says("\"metadata\"") {
+        if is_absent && !answer.contains("\"metadata\"") {
             return Ok(None);
         }
-        if !is_absent && !answer.status.is_success() {
-            return Err(answer.failure());
+        if !is_absent && !answer.is_success() {
+            return Err(failure(&answer));
         }
         let read: Read<'_> = answer.json()?;
         let Some(data) = read.data.data else {
@@ -135,18 +131,18 @@ impl Documents for VaultSecrets {
         body.extend_from_slice(format!("{{\"options\":{{\"cas\":{cas}}},\"data\":").as_bytes());
         body.extend_from_slice(&data);
         body.push(b'}');
-        let answer = self.call(Method::POST, "data", name, Some(body)).await?;
-        if answer.status.as_u16() == 400 && answer.says("check-and-set") {
+        let answer = self.call(Method::Post, "data", name, Some(body)).await?;
+        if answer.status() == 400 && answer.contains("check-and-set") {
             return Err(errors::changed(name));
         }
-        answer.success().map(drop)
+        success(answer).map(drop)
     }
 
     async fn remove(&self, name: &SecretName, expected: &Revision) -> Result<(), Error> {
         // Removing has no `cas`. A revision that is written first, and with it, tells whether somebody recovered the secret.
         let Some((document, _)) = self.load(name).await? else { return Err(errors::changed(name)) };
         self.save(name, &document, Some(expected)).await?;
-        self.call(Method::DELETE, "metadata", name, None).await?.success().map(drop)
+        success(self.call(Method::Delete, "metadata", name, None).await?).map(drop)
     }
 }
 

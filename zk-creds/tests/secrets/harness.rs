@@ -3,35 +3,24 @@
 use zk_creds::Error;
 use zk_creds::secret::{SecretName, SecretStore, Stage, Version};
 use zk_creds::testing::{self, Broken, LAWS};
+use zk_kms::testing::{Ended, Gap, Report};
 
-/// Laws that a server cannot show, with the reason. They are run all the same: a gap that is closed has to go.
-pub(crate) type Gaps<'a> = &'a [(&'a str, &'a str)];
-
-/// Runs all laws, prints a line for each, and fails for each that is broken and not declared, or kept and declared.
-pub(crate) async fn run(server: &str, store: &dyn SecretStore, gaps: Gaps<'_>) {
-    let mut wrong = Vec::new();
+/// Runs all laws, writes a line for each where `./dev test` finds it, and fails unless each is kept, or fails as declared.
+pub(crate) async fn run(server: &str, store: &dyn SecretStore, gaps: &[Gap]) {
+    let mut ended = Vec::new();
     for law in LAWS {
-        let gap = gaps.iter().find(|(name, _)| *name == law).map(|(_, reason)| *reason);
-        let (word, how) = match (check(law, store).await, gap) {
-            (Ok(()), None) => ("pass", String::new()),
-            (Err(broken), Some(reason)) => ("declared gap", format!(": {reason} [{broken}]")),
-            (Err(broken), None) => {
-                wrong.push(broken.to_string());
-                ("BROKEN", format!(": {broken}"))
-            }
-            // Who comes first is chance: a server without compare-and-set shows it only now and then.
-            (Ok(()), Some(reason)) if law == "of_two_writers_one_wins" => {
-                ("declared gap", format!(", not seen this time: {reason}"))
-            }
-            (Ok(()), Some(_)) => {
-                wrong.push(format!("law `{law}` is declared as a gap of {server} and is kept"));
-                ("KEPT, but declared as a gap", String::new())
-            }
-        };
-        println!("{server} | {law} | {word}{how}");
+        ended.push((
+            law,
+            match check(law, store).await {
+                Ok(()) => Ended::Kept,
+                Err(broken) => Ended::Broken(zk_kms::testing::Broken::new(law, broken.how())),
+            },
+        ));
     }
-    assert!(gaps.iter().all(|(name, _)| LAWS.contains(name)), "a gap names no law");
-    assert!(wrong.is_empty(), "{server}:\n{}", wrong.join("\n"));
+    let server = format!("secrets in {server}");
+    let report = Report::new(&server, gaps.to_vec(), ended);
+    testkit::note_laws(env!("CARGO_TARGET_TMPDIR"), &server, &report).unwrap();
+    assert!(report.is_good(), "\n{report}");
 }
 
 /// Everything that a store can be asked for, once.

@@ -7,6 +7,8 @@ mod aws;
 #[cfg(feature = "azure")]
 mod azure;
 mod catches;
+#[cfg(all(feature = "azure", feature = "gcp", feature = "vault"))]
+mod environment;
 #[cfg(feature = "gcp")]
 mod google;
 mod harness;

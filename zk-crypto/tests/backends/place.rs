@@ -14,9 +14,11 @@ use testkit::{
     kms::{self, KeyService, Login},
 };
 use zk_kms::{
-    AsymmetricKms, AwsKeyPair, AzureKeyPair, Error, ErrorKind, GcpKeyPair, KeySpec, KeyUri, Kms, LocalKms,
-    OpenConfig, PassphraseCost, PinnedKms, Service,
+    AsymmetricKms, AwsKeyPair, AzureKeyPair, Error, GcpKeyPair, KeySpec, KeyUri, Kms, LocalKms, OpenConfig,
+    PassphraseCost, PinnedKms, Service,
 };
+
+use crate::process::Failure;
 
 /// What kind of KEK.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -103,37 +105,41 @@ impl Place {
         Ok(Arc::new(PinnedKms::fetch(pair, &fingerprint).await?))
     }
 
-    pub(crate) fn rotate(&self, uri: &KeyUri) -> Result<(), Error> {
+    pub(crate) fn rotate(&self, uri: &KeyUri) -> Result<(), Failure> {
         match &self.service {
             Some((service, _)) => done(service.rotate(uri.as_str())),
-            None => LocalKms::open(self.ring(uri.name()), &"correct".into())?.rotate().map(drop),
+            None => {
+                LocalKms::open(self.ring(uri.name()), &"correct".into())?.rotate()?;
+                Ok(())
+            }
         }
     }
 
     /// Makes the older versions of a KEK unusable, where that can be done.
-    pub(crate) fn retire_older(&self, uri: &KeyUri) -> Result<(), Error> {
+    pub(crate) fn retire_older(&self, uri: &KeyUri) -> Result<(), Failure> {
         self.service.as_ref().map_or(Ok(()), |(service, _)| done(service.retire_older(uri.as_str())))
     }
 
-    pub(crate) fn set_enabled(&self, uri: &KeyUri, enabled: bool) -> Result<(), Error> {
-        match &self.service {
-            Some((service, _)) => done(service.set_enabled(uri.as_str(), enabled)),
-            None => Err(Error::new(ErrorKind::Unsupported, "no states")),
-        }
+    pub(crate) fn set_enabled(&self, uri: &KeyUri, enabled: bool) -> Result<(), Failure> {
+        done(self.service()?.set_enabled(uri.as_str(), enabled))
     }
 
-    pub(crate) fn network(&self, passage: Passage) -> Result<(), Error> {
-        let (service, _) =
-            self.service.as_ref().ok_or_else(|| Error::new(ErrorKind::Unsupported, "no service"))?;
-        service.gate().set(passage);
+    pub(crate) fn network(&self, passage: Passage) -> Result<(), Failure> {
+        self.service()?.gate().set(passage);
         Ok(())
     }
 
     /// How many requests the service was sent so far. A fake counts them itself, also those that came through TLS.
-    pub(crate) fn calls(&self) -> Result<usize, Error> {
-        let (service, _) =
-            self.service.as_ref().ok_or_else(|| Error::new(ErrorKind::Unsupported, "no service"))?;
+    pub(crate) fn calls(&self) -> Result<usize, Failure> {
+        let service = self.service()?;
         Ok(service.fake().map_or_else(|| service.gate().requests(), |fake| fake.requests("*")))
+    }
+
+    fn service(&self) -> Result<&KeyService, Failure> {
+        self.service
+            .as_ref()
+            .map(|(service, _)| service)
+            .ok_or_else(|| Failure::not_run("there is no service"))
     }
 
     fn config(&self) -> OpenConfig {
@@ -163,6 +169,6 @@ fn as_login(config: OpenConfig, login: Login) -> OpenConfig {
     }
 }
 
-fn done(done: Result<(), testkit::Error>) -> Result<(), Error> {
-    done.map_err(|e| Error::new(ErrorKind::Unsupported, "the administrator cannot do that").with_source(e))
+fn done(done: Result<(), testkit::Error>) -> Result<(), Failure> {
+    done.map_err(|e| Failure::not_run(format!("the administrator cannot do that: {e}")))
 }

@@ -8,6 +8,7 @@ use zk_crypto::{
 use zk_kms::{
     KeyUri, Kms,
     layers::{BreakerConfig, Guard},
+    testing::{Broken, Ended},
 };
 
 use crate::place::Place;
@@ -29,6 +30,8 @@ pub(crate) struct Failure {
     pub(crate) kind: ErrorKind,
     pub(crate) is_transient: bool,
     text: String,
+    /// The place has not got what the promise is about.
+    is_not_run: bool,
 }
 
 impl Process {
@@ -69,7 +72,24 @@ impl Process {
 impl Failure {
     /// A promise that does not hold.
     pub(crate) fn broken(text: impl Into<String>) -> Self {
-        Self { kind: ErrorKind::Corrupt, is_transient: false, text: text.into() }
+        Self { kind: ErrorKind::Corrupt, is_transient: false, text: text.into(), is_not_run: false }
+    }
+
+    /// A promise that cannot be asked for here.
+    pub(crate) fn not_run(text: impl Into<String>) -> Self {
+        Self { is_not_run: true, ..Self::broken(text) }
+    }
+
+    pub(crate) fn is_not_run(&self) -> bool {
+        self.is_not_run
+    }
+
+    pub(crate) fn ended(self, promise: &'static str) -> Ended {
+        if self.is_not_run {
+            Ended::NotRun(self.text)
+        } else {
+            Ended::Broken(Broken::new(promise, self.text))
+        }
     }
 }
 
@@ -83,7 +103,7 @@ impl From<zk_crypto::Error> for Failure {
     fn from(error: zk_crypto::Error) -> Self {
         let cause = std::error::Error::source(&error).map(|e| format!(": {e}")).unwrap_or_default();
         let text = format!("{error}{cause}");
-        Self { kind: error.kind(), is_transient: error.is_transient(), text }
+        Self { kind: error.kind(), is_transient: error.is_transient(), text, is_not_run: false }
     }
 }
 
@@ -96,6 +116,7 @@ impl From<zk_kms::Error> for Failure {
             _ => ErrorKind::Corrupt,
         };
         let cause = std::error::Error::source(&error).map(|e| format!(": {e}")).unwrap_or_default();
-        Self { kind, is_transient: error.is_transient(), text: format!("{error}{cause}") }
+        let text = format!("{error}{cause}");
+        Self { kind, is_transient: error.is_transient(), text, is_not_run: false }
     }
 }

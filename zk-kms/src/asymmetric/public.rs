@@ -83,6 +83,13 @@ impl PublicKey {
         Ok(Self { uri, version, der: canonical.as_ref().to_vec(), rsa })
     }
 
+    /// The error for what a service shows in place of such a key: not the caller's mistake.
+    #[cfg(feature = "_remote")]
+    pub(crate) fn unusable(uri: &KeyUri) -> Error {
+        let text = format!("`{uri}` exists and is no RSA key pair of 2048 to 8192 bits");
+        Error::new(crate::ErrorKind::Unsupported, text)
+    }
+
     /// Reads the two numbers of a public key, as JSON Web Keys have them
     /// ([RFC 7518](https://www.rfc-editor.org/rfc/rfc7518), section 6.3.1).
     #[cfg(feature = "azure")]

@@ -1,18 +1,8 @@
-//! What AWS' refusals mean, and how much of an answer is read.
+//! What AWS' refusals mean.
 
-use aws_sdk_kms::{
-    config::{
-        ConfigBag, Intercept, RuntimeComponents, interceptors::BeforeDeserializationInterceptorContextMut,
-    },
-    error::{BoxError, ProvideErrorMetadata, SdkError},
-};
-use aws_smithy_types::body::SdkBody;
-use http_body_util::Limited;
+use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 
 use crate::{Error, ErrorKind};
-
-/// Far above any answer of the calls that we make.
-const MAX_ANSWER: usize = 256 * 1024;
 
 type HttpResponse = aws_sdk_kms::config::http::HttpResponse;
 
@@ -20,8 +10,13 @@ type HttpResponse = aws_sdk_kms::config::http::HttpResponse;
 ///
 /// SECURITY: nothing of the SDK's error is kept but AWS' code: its Debug holds the whole answer, and with that the
 /// data key when an answer to `Decrypt` could not be read.
-pub(super) fn failure<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Error {
+pub(super) fn failure<E: ProvideErrorMetadata + std::error::Error + 'static>(
+    error: &SdkError<E, HttpResponse>,
+) -> Error {
     let SdkError::ServiceError(refused) = error else {
+        if let Some(ours) = ours(error) {
+            return Error::new(ours.kind(), ours.to_string());
+        }
         return Error::unavailable(match error {
             SdkError::TimeoutError(_) => "AWS did not answer in time",
             SdkError::DispatchFailure(e) if e.is_io() => "AWS cannot be reached",
@@ -53,7 +48,9 @@ pub(super) fn failure<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>
 }
 
 /// The error of a call that unwraps: a ciphertext that AWS cannot even parse is invalid, not an unknown request.
-pub(super) fn unwrapping_failure<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Error {
+pub(super) fn unwrapping_failure<E: ProvideErrorMetadata + std::error::Error + 'static>(
+    error: &SdkError<E, HttpResponse>,
+) -> Error {
     let error = failure(error);
     if error.kind() == ErrorKind::Unsupported { Error::cannot_unwrap() } else { error }
 }
@@ -106,27 +103,11 @@ fn is_about_the_signature(code: &str) -> bool {
     )
 }
 
-pub(super) fn malformed() -> Error {
-    Error::unavailable("the answer is not what AWS sends")
+/// The error of [`Bounds`](super::transport::Bounds), which the SDK hands on.
+fn ours<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e Error> {
+    std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref())
 }
 
-/// Reads no more of an answer than it can sensibly have.
-#[derive(Debug)]
-pub(super) struct BoundedAnswers;
-
-impl Intercept for BoundedAnswers {
-    fn name(&self) -> &'static str {
-        "BoundedAnswers"
-    }
-
-    fn modify_before_deserialization(
-        &self,
-        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let body = context.response_mut().take_body();
-        *context.response_mut().body_mut() = SdkBody::from_body_1_x(Limited::new(body, MAX_ANSWER));
-        Ok(())
-    }
+pub(super) fn malformed() -> Error {
+    Error::unavailable("the answer is not what AWS sends")
 }

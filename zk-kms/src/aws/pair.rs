@@ -60,6 +60,7 @@ impl AsymmetricKms for AwsKeyPair {
         let version = self.0.version(answer.key_id.as_deref())?;
         let der = answer.public_key.ok_or_else(error::malformed)?.into_inner();
         PublicKey::rsa_oaep_256(self.0.uri.clone(), version, &der)
+            .map_err(|_| PublicKey::unusable(&self.0.uri))
     }
 
     async fn decrypt(&self, version: &KeyVersion, ciphertext: &[u8]) -> Result<DataKey, Error> {

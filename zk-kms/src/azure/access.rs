@@ -60,14 +60,34 @@ impl Access {
             Self::Credential(chain) => chain,
         };
         let scope = format!("https://{}/.default", resource(key.split('/').next().unwrap_or_default())?);
+        let mut is_outage = false;
         for credential in chain {
-            if let Ok(token) = credential.get_token(&[&scope], None).await {
-                return Ok(token.token.secret().into());
+            match credential.get_token(&[&scope], None).await {
+                Ok(token) => return Ok(token.token.secret().into()),
+                Err(error) => is_outage |= could_not_ask(&error),
             }
         }
         // SECURITY: the causes quote what the issuers of tokens were sent.
-        Err(Error::new(ErrorKind::Denied, "no credential of Azure gives a token for its vaults"))
+        Err(if is_outage {
+            Error::unavailable(
+                "no credential of Azure gives a token for its vaults, and not every issuer was reached",
+            )
+        } else {
+            Error::new(ErrorKind::Denied, "no credential of Azure gives a token for its vaults")
+        })
     }
+}
+
+/// Whether an issuer of tokens was away or busy, which is no refusal: `AnyOf` would obey one.
+fn could_not_ask(error: &azure_core::Error) -> bool {
+    let causes = std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |e| e.source());
+    causes.filter_map(|cause| cause.downcast_ref::<azure_core::Error>()).any(|cause| match cause.kind() {
+        azure_core::error::ErrorKind::Connection | azure_core::error::ErrorKind::Io => true,
+        azure_core::error::ErrorKind::HttpResponse { status, .. } => {
+            status.is_server_error() || u16::from(*status) == 429
+        }
+        _ => false,
+    })
 }
 
 /// What tokens for a vault are for.

@@ -1,15 +1,12 @@
 //! Who calls, and what Google's refusals mean.
 
 use google_cloud_auth::credentials::{self, AccessTokenCredentials};
-use reqwest::Method;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde::Serialize;
+use zk_http::{Answer, Method, Request};
 
 use super::{GcpKms, wire};
-use crate::{
-    Error, ErrorKind,
-    http::{Answer, Request},
-};
+use crate::{Error, ErrorKind, http, service::token_within};
 
 pub(super) enum Access {
     Token(SecretString),
@@ -55,9 +52,9 @@ impl GcpKms {
         query: &[(&str, &str)],
         body: Option<&(impl Serialize + Sync)>,
     ) -> Result<Answer, Error> {
-        let token = self.access.token().await?;
-        let mut request = Request::new(method, ["v1"].into_iter().chain(path.iter().map(String::as_str)))
-            .bearer(token.expose_secret());
+        let token = token_within(self.timeout, self.access.token()).await?;
+        let mut request =
+            Request::new(method, ["v1"].into_iter().chain(path.iter().map(String::as_str))).bearer(&token);
         for (name, value) in query {
             request = request.query(name, value);
         }
@@ -65,25 +62,27 @@ impl GcpKms {
             request = request.json(body)?;
         }
         let answer = self.api.send(request).await?;
-        if answer.status.is_success() { Ok(answer) } else { Err(refusal(&answer)) }
+        if answer.is_success() { Ok(answer) } else { Err(refusal(&answer, self.uri.name())) }
     }
 }
 
 /// <https://cloud.google.com/apis/design/errors>: the status says more than the number.
-fn refusal(answer: &Answer) -> Error {
+fn refusal(answer: &Answer, key: &str) -> Error {
     let said = answer.json::<wire::Refusal>().map(|r| r.error).unwrap_or_default();
+    // The message names the key, which may be called like a state.
+    let message = said.message.replace(key, "");
     let error = match said.status.as_str() {
         // Of a version that is disabled, destroyed, or about to be.
-        "FAILED_PRECONDITION" if said.message.contains("DESTROY") => {
+        "FAILED_PRECONDITION" if message.contains("DESTROY") => {
             Error::new(ErrorKind::NotFound, "the version of the key was destroyed")
         }
-        "FAILED_PRECONDITION" if said.message.contains(wire::PENDING) => {
+        "FAILED_PRECONDITION" if message.contains(wire::PENDING) => {
             Error::unavailable("the version of the key is being generated")
         }
         "FAILED_PRECONDITION" => Error::new(ErrorKind::Disabled, "the key is disabled"),
-        "INVALID_ARGUMENT" if said.message.to_ascii_lowercase().contains("checksum") => wire::damaged(),
+        "INVALID_ARGUMENT" if message.to_ascii_lowercase().contains("checksum") => wire::damaged(),
         "ALREADY_EXISTS" => Error::new(ErrorKind::Conflict, "there is one of that name"),
-        _ => return answer.failure(),
+        _ => return http::failure(answer),
     };
-    answer.with_wait(error)
+    http::with_wait(answer, error)
 }

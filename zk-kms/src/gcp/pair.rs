@@ -4,7 +4,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use data_encoding::BASE64_MIME_PERMISSIVE;
-use reqwest::Method;
+use zk_http::Method;
 
 use super::{
     GcpKms, unwrapping,
@@ -64,7 +64,7 @@ impl GcpKeyPair {
         let (mut newest, mut is_empty, mut is_coming, mut page) = (None, true, false, String::new());
         for _ in 0..MAX_PAGES {
             let query = [("pageSize", PAGE), ("pageToken", page.as_str())];
-            let answer = self.0.call_with(Method::GET, &path, &query, None::<&()>).await?;
+            let answer = self.0.call_with(Method::Get, &path, &query, None::<&()>).await?;
             let Versions { crypto_key_versions: some, next_page_token: next } = answer.json()?;
             newest = newest.max(some.iter().filter(|v| v.state == "ENABLED").filter_map(number).max());
             is_empty &= some.is_empty();
@@ -90,7 +90,7 @@ impl AsymmetricKms for GcpKeyPair {
         let version = self.newest().await?;
         let mut path = self.version_path(&version, "")?;
         path.push("publicKey".to_owned());
-        let key: Pem = self.0.call(Method::GET, &path, None::<&()>).await?.json()?;
+        let key: Pem = self.0.call(Method::Get, &path, None::<&()>).await?.json()?;
         if !(key.algorithm.starts_with("RSA_DECRYPT_OAEP_") && key.algorithm.ends_with("_SHA256")) {
             let text = format!("`{}` is no key pair for RSA-OAEP with SHA-256", self.0.uri);
             return Err(Error::new(ErrorKind::Unsupported, text));
@@ -99,6 +99,7 @@ impl AsymmetricKms for GcpKeyPair {
             return Err(wire::damaged());
         }
         PublicKey::rsa_oaep_256(self.0.uri.clone(), version, &der(&key.pem).ok_or_else(malformed)?)
+            .map_err(|_| PublicKey::unusable(&self.0.uri))
     }
 
     async fn decrypt(&self, version: &KeyVersion, ciphertext: &[u8]) -> Result<DataKey, Error> {
@@ -106,7 +107,7 @@ impl AsymmetricKms for GcpKeyPair {
         let body = wire::AsymmetricDecrypt { ciphertext: &block.base64, ciphertext_crc32c: &block.crc32c };
         let path = self.version_path(version, ":asymmetricDecrypt")?;
         let answer: Decrypted =
-            self.0.call(Method::POST, &path, Some(&body)).await.map_err(unwrapping)?.json()?;
+            self.0.call(Method::Post, &path, Some(&body)).await.map_err(unwrapping)?.json()?;
         if !answer.verified_ciphertext_crc32c {
             return Err(wire::damaged());
         }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use reqwest::Method;
+use zk_http::Method;
 
 use super::{GcpKms, wire};
 use crate::{Error, ErrorKind, KeySpec, Provisioned, service::rfc3339_after};
@@ -41,7 +41,7 @@ impl GcpKms {
             fields.into_iter().filter(|(is_wanted, _)| *is_wanted).map(|(_, name)| name).collect();
         if !fields.is_empty() {
             let mask = fields.join(",");
-            self.call_with(Method::PATCH, &self.path(""), &[("updateMask", &mask)], Some(&change)).await?;
+            self.call_with(Method::Patch, &self.path(""), &[("updateMask", &mask)], Some(&change)).await?;
         }
         let made = Provisioned::new(&self.uri, false);
         Ok(made.repairing("tags", labels).repairing("rotation", rotation))
@@ -83,7 +83,7 @@ impl GcpKms {
         };
         let nothing = BTreeMap::<&str, &str>::new();
         let made =
-            self.call_with(Method::POST, &below(&[rings]), &[("keyRingId", ring)], Some(&nothing)).await;
+            self.call_with(Method::Post, &below(&[rings]), &[("keyRingId", ring)], Some(&nothing)).await;
         unless_there(made.map(drop))?;
         let body = wire::NewKey {
             purpose: PURPOSE,
@@ -92,7 +92,7 @@ impl GcpKms {
         };
         let keys = below(&[rings, ring, keys]);
         unless_there(
-            self.call_with(Method::POST, &keys, &[("cryptoKeyId", key)], Some(&body)).await.map(drop),
+            self.call_with(Method::Post, &keys, &[("cryptoKeyId", key)], Some(&body)).await.map(drop),
         )
     }
 }

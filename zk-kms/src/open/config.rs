@@ -111,12 +111,13 @@ impl OpenConfig {
     }
 
     #[cfg(feature = "_http")]
-    pub(crate) fn reach(&self, usual: impl FnOnce() -> String) -> crate::http::Reach {
-        crate::http::Reach {
-            address: self.endpoint.clone().unwrap_or_else(usual),
-            timeout: self.request_timeout(),
-            authorities: self.authorities.clone(),
-        }
+    pub(crate) fn reach(&self, usual: impl FnOnce() -> String) -> Result<zk_http::Endpoint, crate::Error> {
+        let address = self.endpoint.clone().unwrap_or_else(usual);
+        let endpoint = zk_http::Endpoint::new(&address)?.with_timeout(self.request_timeout());
+        Ok(match &self.authorities {
+            Some(pem) => endpoint.trusting(pem.clone()),
+            None => endpoint,
+        })
     }
 
     #[cfg(feature = "aws")]

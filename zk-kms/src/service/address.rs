@@ -1,25 +1,16 @@
-//! Where requests may go.
+//! Where AWS' SDK may send requests. The other services are reached through zk-http, which has the same rule.
 
 use crate::{Error, key::is_host};
 
-/// How requests travel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Transport {
-    /// With TLS, which verifies the server.
-    Tls,
-    /// Without, on the loopback address.
-    Plain,
-}
-
 /// Checks the address of a service: `https://host[:port]`, or `http://` and the loopback address.
-pub(crate) fn check_address(address: &str) -> Result<Transport, Error> {
+pub(crate) fn check_address(address: &str) -> Result<(), Error> {
     let host = |scheme| address.strip_prefix(scheme).filter(|host| is_host(host));
     let name = |host: &str| host.split(':').next().map(str::to_owned);
     if host("https://").is_some() {
-        return Ok(Transport::Tls);
+        return Ok(());
     }
     match host("http://").and_then(name).as_deref() {
-        Some("127.0.0.1" | "localhost") => Ok(Transport::Plain),
+        Some("127.0.0.1" | "localhost") => Ok(()),
         _ => Err(Error::invalid(
             "the address of a service is `https://host[:port]`; `http://` is for the loopback address only",
         )),

@@ -247,6 +247,6 @@ impl Law {
     }
 
     pub(super) fn broken(&self, how: impl fmt::Display) -> Broken {
-        Broken { law: self.0, how: how.to_string() }
+        Broken::new(self.0, how.to_string())
     }
 }

@@ -54,7 +54,8 @@ impl VaultToken {
     ///
     /// [`ErrorKind::Denied`] when there is neither.
     pub fn standard() -> Result<Self, Error> {
-        if let Some(token) = env::var_os("VAULT_TOKEN").and_then(|t| t.into_string().ok()) {
+        let set = env::var("VAULT_TOKEN").ok().filter(|token| !token.is_empty());
+        if let Some(token) = set {
             return Ok(Self::new(token.into()));
         }
         let file = env::var_os("HOME").map(|home| PathBuf::from(home).join(".vault-token"));

@@ -25,13 +25,18 @@ impl Aws {
             "aws on moto 5.2.5",
             Place::Moto,
             vec![
-                Gap::new(
+                Gap::not_applicable(
                     "refusal_is_denied",
                     "moto refuses everybody or nobody; the manual's policies are tested apart",
                 ),
-                Gap::new("disabled_key_is_refused", "moto lets a disabled key encrypt"),
+                Gap::new(
+                    "disabled_key_is_refused",
+                    "wrapping was accepted",
+                    "moto lets a disabled key encrypt",
+                ),
                 Gap::new(
                     "tampering_is_invalid",
+                    "a change in byte 0 gave Denied, not Invalid",
                     "moto begins with the key's id, and refuses callers of unknown ids",
                 ),
             ],
@@ -43,9 +48,17 @@ impl Aws {
             "aws on ministack 1.5.33",
             Place::Ministack,
             vec![
-                Gap::new("refusal_is_denied", "ministack has no permissions"),
-                Gap::new("rewrapping_keeps_the_key", "ministack has no ReEncrypt"),
-                Gap::new("tampering_is_invalid", "ministack's ciphertexts are not authenticated"),
+                Gap::not_applicable("refusal_is_denied", "ministack has no permissions"),
+                Gap::new(
+                    "rewrapping_keeps_the_key",
+                    "rewrap failed with Invalid",
+                    "ministack has no ReEncrypt",
+                ),
+                Gap::new(
+                    "tampering_is_invalid",
+                    "a change in byte 0 was accepted",
+                    "ministack's ciphertexts are not authenticated",
+                ),
             ],
         )
     }

@@ -8,11 +8,15 @@ use testkit::{
     kms::{KeyService, Place},
 };
 use zk_kms::{
-    AsymmetricKms, AzureKeyPair, Error, ErrorKind, KeySpec, KeyUri, Kms, OpenConfig,
+    AsymmetricKms, AzureKeyPair, Context, DataKey, Error, ErrorKind, KeySpec, KeyUri, Kms, OpenConfig,
+    PinnedKms, PublicKey,
     testing::{Gap, Harness, pinned},
 };
 
 use crate::admin::{self, Silence, done, name};
+
+/// How laws about wrapping fail: nobody was asked.
+const WRAPS_HERE: &str = "wrapping was accepted";
 
 #[derive(Debug)]
 pub(crate) struct Azure {
@@ -43,6 +47,26 @@ impl Azure {
         zk_kms::ensure_key(&uri, &self.config(), &KeySpec::new()).await.unwrap();
         Arc::new(AzureKeyPair::open(&uri, &self.config()).unwrap())
     }
+
+    /// Who still has a public key, of a service that does not show it: the law about wrapping meets what wraps here, and
+    /// what asks the service is asked here.
+    async fn pinned_from_before(
+        &self,
+        uri: &KeyUri,
+        config: &OpenConfig,
+        says: ErrorKind,
+    ) -> Result<Arc<dyn Kms>, Error> {
+        let pair = Arc::new(AzureKeyPair::open(uri, config)?);
+        let error = pair.public_key().await.unwrap_err();
+        assert_eq!(error.kind(), says, "{error}");
+        let der = self.pair().await.public_key().await?.der().to_vec();
+        let kms = PinnedKms::new(pair, PublicKey::rsa_oaep_256(uri.clone(), 1.into(), &der)?)?;
+        let wrapped = kms.wrap_key(&DataKey::generate()?, &Context::new()).await?;
+        let error = kms.unwrap_key(&wrapped, &Context::new()).await.unwrap_err();
+        assert_eq!(error.kind(), says, "{error}");
+        assert_eq!(kms.status().await.unwrap_err().kind(), says);
+        Ok(Arc::new(kms))
+    }
 }
 
 #[async_trait]
@@ -55,23 +79,38 @@ impl Harness for Azure {
         vec![
             Gap::new(
                 "old_versions_still_unwrap",
+                "the version stayed the same",
                 "a pinned pair stays; the laws of key pairs show its rotation",
             ),
             Gap::new(
                 "disabled_key_is_refused",
+                WRAPS_HERE,
                 "wrapping is local: only unwrapping sees that a pair is disabled",
             ),
             Gap::new(
                 "missing_key_is_not_found",
-                "there is no public key to wrap with: fetching says NotFound",
+                WRAPS_HERE,
+                "wrapping is local: fetching the public key says NotFound",
             ),
-            Gap::new("refusal_is_denied", "wrapping is local: fetching and unwrapping say Denied"),
-            Gap::new("stalled_service_meets_the_deadline", "wrapping is local; fetching meets its deadline"),
+            Gap::new(
+                "refusal_is_denied",
+                WRAPS_HERE,
+                "wrapping is local: fetching and unwrapping say Denied",
+            ),
+            Gap::new(
+                "stalled_service_meets_the_deadline",
+                "a stalled service was accepted",
+                "wrapping is local; fetching meets its deadline",
+            ),
         ]
     }
 
     async fn key(&self) -> Result<Arc<dyn Kms>, Error> {
         Ok(Arc::new(pinned(self.pair().await).await?))
+    }
+
+    async fn rotate(&self, kms: &dyn Kms) -> Result<(), Error> {
+        done(self.service.rotate(kms.uri().as_str()))
     }
 
     async fn disable(&self, kms: &dyn Kms) -> Result<(), Error> {
@@ -83,25 +122,17 @@ impl Harness for Azure {
     }
 
     async fn missing(&self) -> Result<Arc<dyn Kms>, Error> {
-        let pair = AzureKeyPair::open(&self.uri("missing"), &self.config())?;
-        let error = pair.public_key().await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
-        Err(error)
+        self.pinned_from_before(&self.uri("missing"), &self.config(), ErrorKind::NotFound).await
     }
 
     async fn refused(&self) -> Result<Arc<dyn Kms>, Error> {
-        let pair = self.pair().await;
-        let other = AzureKeyPair::open(pair.uri(), &self.config().bearer_token("another".into()))?;
-        let error = other.public_key().await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
-        Err(error)
+        let another = self.config().bearer_token("another".into());
+        self.pinned_from_before(self.pair().await.uri(), &another, ErrorKind::Denied).await
     }
 
     async fn stalled(&self) -> Result<Arc<dyn Kms>, Error> {
         let config = self.config().endpoint(self.silence.url()).timeout(Duration::from_millis(700));
-        let error = AzureKeyPair::open(&self.uri("any"), &config)?.public_key().await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-        Err(error)
+        self.pinned_from_before(&self.uri("any"), &config, ErrorKind::Unavailable).await
     }
 
     async fn sleep(&self, time: Duration) {

@@ -71,6 +71,22 @@ async fn refusals_of_the_moment_have_their_kinds() {
     }
 }
 
+/// Google's refusals name the key in the same sentence as its state, and a key may be called like one.
+#[tokio::test]
+async fn a_key_that_is_called_like_a_state_is_not_in_it() {
+    let google = Google::fake();
+    for name in ["DESTROYED", "PENDING_GENERATION", "checksum"] {
+        let uri = google.service.uri(name);
+        let parsed = uri.parse().unwrap();
+        zk_kms::ensure_key(&parsed, &google.config(), &zk_kms::KeySpec::new()).await.unwrap();
+        let kms = zk_kms::open(&parsed, &google.config()).await.unwrap();
+        let wrapped = kms.wrap_key(&DataKey::generate().unwrap(), &Context::new()).await.unwrap();
+        google.service.set_enabled(&uri, false).unwrap();
+        let error = kms.unwrap_key(&wrapped, &Context::new()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Disabled, "{name}: {error}");
+    }
+}
+
 /// The service dies and comes back while tasks wrap and unwrap: nobody waits past the deadline, every key that was
 /// wrapped unwraps afterwards, and calls succeed again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -29,12 +29,16 @@ impl Google {
             "gcp on drongo 0.8.0",
             Place::Drongo,
             vec![
-                Gap::new("tampering_is_invalid", "drongo does not encrypt"),
-                Gap::new("truncation_is_invalid", "drongo does not encrypt"),
-                Gap::new("wrapping_twice_differs", "drongo does not encrypt"),
-                Gap::new("old_versions_still_unwrap", "drongo has one version of each key"),
-                Gap::new("disabled_key_is_refused", "drongo has no states"),
-                Gap::new("refusal_is_denied", "drongo has no permissions"),
+                Gap::new(
+                    "tampering_is_invalid",
+                    "a change in byte 87 gave Unavailable, not Invalid",
+                    "drongo does not encrypt: from there on it keeps the key, and breaks when that is no text",
+                ),
+                Gap::new("truncation_is_invalid", "one byte more was accepted", "drongo does not encrypt"),
+                Gap::new("wrapping_twice_differs", "the same bytes came twice", "drongo does not encrypt"),
+                Gap::not_applicable("old_versions_still_unwrap", "drongo has one version of each key"),
+                Gap::not_applicable("disabled_key_is_refused", "drongo has no states"),
+                Gap::new("refusal_is_denied", "wrapping was accepted", "drongo has no permissions"),
             ],
         )
     }

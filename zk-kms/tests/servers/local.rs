@@ -11,10 +11,13 @@ use zk_kms::{
 use crate::admin::name;
 
 const GAPS: [Gap; 4] = [
-    Gap::new("missing_key_is_not_found", "a key ring is opened before it is used; opening says NotFound"),
-    Gap::new("disabled_key_is_refused", "a key ring has no states"),
-    Gap::new("refusal_is_denied", "who can read the file may use it; opening says Denied"),
-    Gap::new("stalled_service_meets_the_deadline", "there is no service"),
+    Gap::not_applicable(
+        "missing_key_is_not_found",
+        "a key ring is opened before it is used; opening says NotFound",
+    ),
+    Gap::not_applicable("disabled_key_is_refused", "a key ring has no states"),
+    Gap::not_applicable("refusal_is_denied", "who can read the file may use it; opening says Denied"),
+    Gap::not_applicable("stalled_service_meets_the_deadline", "there is no service"),
 ];
 
 /// Rings in memory; kept, because a rotation needs the ring itself.
@@ -65,10 +68,6 @@ impl Harness for Memory {
         rotate(&self.0, kms)
     }
 
-    async fn missing(&self) -> Result<Arc<dyn Kms>, Error> {
-        self.key().await
-    }
-
     async fn sleep(&self, time: Duration) {
         tokio::time::sleep(time).await;
     }
@@ -95,10 +94,6 @@ impl Harness for File {
 
     async fn rotate(&self, kms: &dyn Kms) -> Result<(), Error> {
         rotate(&self.rings, kms)
-    }
-
-    async fn missing(&self) -> Result<Arc<dyn Kms>, Error> {
-        self.key().await
     }
 
     async fn sleep(&self, time: Duration) {

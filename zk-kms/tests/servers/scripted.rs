@@ -8,7 +8,7 @@ use std::{
 
 use data_encoding::BASE64;
 use serde_json::{Value, json};
-use zk_kms::{AsymmetricKms, ErrorKind, GcpKeyPair, Kms, LocalKeyPair, OpenConfig, open};
+use zk_kms::{AsymmetricKms, Context, DataKey, ErrorKind, GcpKeyPair, Kms, LocalKeyPair, OpenConfig, open};
 
 const KEY: &str = "projects/p/locations/l/keyRings/r/cryptoKeys/k";
 
@@ -67,6 +67,44 @@ async fn the_newest_version_is_found_on_the_last_page() {
         }
     });
     assert_eq!(pair(&config).public_key().await.unwrap().version().as_str(), "3");
+}
+
+/// An answer that cannot be is an outage of the service, not a mistake in the wrapped key: nobody gives up a key for it.
+#[tokio::test]
+async fn an_answer_that_cannot_be_is_no_invalid_key() {
+    let (name, crc) = (format!("{KEY}/cryptoKeyVersions/"), crc32c(b"").to_string());
+    let good = json!({
+        "name": format!("{name}1"), "ciphertext": "AAAA", "ciphertextCrc32c": crc32c(&[0; 3]).to_string(),
+        "verifiedPlaintextCrc32c": true, "verifiedAdditionalAuthenticatedDataCrc32c": true,
+    });
+    let wrap = async |change: &dyn Fn(&mut Value)| {
+        let mut answer = good.clone();
+        change(&mut answer);
+        let config = start(move |_| answer.clone());
+        let kms = open(&format!("gcp-kms://{KEY}").parse().unwrap(), &config).await.unwrap();
+        kms.wrap_key(&DataKey::generate().unwrap(), &Context::new()).await.map_err(|error| error.kind())
+    };
+    assert_eq!(wrap(&|_| {}).await.unwrap().bytes(), [0; 3], "the script is one of a good answer");
+    let long = BASE64.encode(&[0; 5000]);
+    let changes: [(&str, &dyn Fn(&mut Value)); 4] = [
+        ("no version", &|a| a["name"] = name.clone().into()),
+        ("a version too long", &|a| a["name"] = format!("{name}{}", "1".repeat(129)).into()),
+        ("no ciphertext", &|a| (a["ciphertext"], a["ciphertextCrc32c"]) = ("".into(), crc.clone().into())),
+        ("one too long", &|a| {
+            (a["ciphertext"], a["ciphertextCrc32c"]) =
+                (long.clone().into(), crc32c(&[0; 5000]).to_string().into());
+        }),
+    ];
+    for (what, change) in changes {
+        assert_eq!(wrap(change).await.unwrap_err(), ErrorKind::Unavailable, "{what}");
+    }
+    let key = json!({ "pem": "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "algorithm": "RSA_DECRYPT_OAEP_3072_SHA256" });
+    let config = start(move |first| {
+        let mut key = key.clone();
+        key["pemCrc32c"] = crc32c(key["pem"].as_str().unwrap().as_bytes()).to_string().into();
+        if first.contains("publicKey") { key } else { versions(&[(1, "ENABLED")], "") }
+    });
+    assert_eq!(pair(&config).public_key().await.unwrap_err().kind(), ErrorKind::Unsupported);
 }
 
 #[tokio::test]

@@ -5,8 +5,9 @@ use std::borrow::Cow;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
+use zk_http::Answer;
 
-use super::super::http::{Answer, malformed};
+use super::super::http::malformed;
 use super::Version;
 use crate::error::{Error, ErrorKind};
 
