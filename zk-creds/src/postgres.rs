@@ -30,7 +30,7 @@ pub use grants::{GrantKind, Held, Lifetimes};
 pub use issuer::{Issuer, IssuerConfig};
 pub use loans::Exposed;
 pub use login::{Endpoint, Login};
-pub use pool::pool;
+pub use pool::{acting_as, pool, pool_builder};
 pub use reconcile::Reconciled;
 pub use renewal::{DirectRenewer, Keeper, KeeperConfig, Kept, Renewer};
 #[cfg(feature = "https")]

@@ -23,6 +23,7 @@
 //! let grant = verifier.verify(&token)?;
 //! assert_eq!(grant.subject(), "orders");
 //! assert!(grant.require("invoices:create").is_ok() && grant.require("invoices:delete").is_err());
+//! assert_eq!(grant.scopes().collect::<Vec<_>>(), ["invoices:create"]);
 //! # Ok::<(), zk_creds::Error>(())
 //! ```
 
@@ -292,6 +293,11 @@ impl SignedGrant {
     #[must_use]
     pub fn expires_at(&self) -> SystemTime {
         self.expires_at
+    }
+
+    /// What it is good for, in its signer's order, such as `tenant:7f9c` where a scope carries a fact about its subject.
+    pub fn scopes(&self) -> impl Iterator<Item = &str> {
+        self.scopes.iter().map(String::as_str)
     }
 
     /// Fails unless the token is good for `scope`.

@@ -144,7 +144,8 @@ pub struct Login {
     user: String,
     password: SecretString,
     role: Option<String>,
-    expires_at: Option<SystemTime>,
+    /// When it is of no use for certain.
+    ends: Option<SystemTime>,
     term: Option<Term>,
     tls: Option<tls::Tls>,
     clock: Arc<dyn Clock>,
@@ -159,7 +160,7 @@ impl Login {
             user: user.into(),
             password,
             role: None,
-            expires_at: None,
+            ends: None,
             term: None,
             tls: None,
             clock: Arc::new(SystemClock),
@@ -175,7 +176,8 @@ impl Login {
 
     /// The same login under a lease.
     pub(super) fn under(self, term: Term) -> Self {
-        Self { expires_at: Some(term.expires_at), term: Some(term), ..self }
+        // Whoever keeps the lease may have renewed it since, up to its maximum, and need not have told us: the server knows.
+        Self { ends: Some(term.max_expires_at), term: Some(term), ..self }
     }
 
     /// The login in this process' environment, as [`Endpoint::declare`] put it there.
@@ -236,7 +238,7 @@ impl Login {
             (Some(lease), Some(expires_at), Some(max_expires_at)) => {
                 login.under(Term { lease, expires_at, max_expires_at })
             }
-            _ => Self { expires_at, ..login },
+            _ => Self { ends: expires_at, ..login },
         })
     }
 
@@ -282,7 +284,7 @@ impl Login {
     /// Opens a connection, driven by a task on the current tokio runtime until the client is dropped.
     ///
     /// # Errors
-    /// [`ErrorKind::Expired`] when the lease has ended, [`ErrorKind::Untrusted`] when the server cannot be verified,
+    /// [`ErrorKind::Expired`] when the lease is past its maximum, [`ErrorKind::Untrusted`] when the server cannot be verified,
     /// [`ErrorKind::Denied`] when it refuses the login, [`ErrorKind::Unavailable`].
     pub async fn connect(&self) -> Result<Client, Error> {
         match self.start().await {
@@ -319,7 +321,7 @@ impl Login {
     }
 
     fn check_lease(&self) -> Result<(), Error> {
-        match self.expires_at {
+        match self.ends {
             Some(ends) if self.clock.now() >= ends => {
                 let message = format!(
                     "the lease of {} has ended; rotate the service's credential and start it with the new environment",

@@ -7,13 +7,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use deadpool_postgres::{Connect, Hook, HookError, Manager, ManagerConfig, Metrics, Pool, RecyclingMethod};
+use deadpool_postgres::{
+    Connect, Hook, HookError, Manager, ManagerConfig, Metrics, Pool, PoolBuilder, RecyclingMethod,
+};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::JoinHandle;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
 use super::login::{Failure, Login};
+use super::roles;
 use super::source::CredentialSource;
 use crate::error::{Error, ErrorKind};
 
@@ -27,24 +30,54 @@ use crate::error::{Error, ErrorKind};
 /// # Errors
 /// [`ErrorKind::Invalid`] when the pool cannot be built. No connection is made yet.
 pub fn pool(source: Arc<dyn CredentialSource>, size: usize) -> Result<Pool, Error> {
+    let built = pool_builder(source).max_size(size).build();
+    built.map_err(|e| Error::new(ErrorKind::Invalid, "the pool cannot be built").because(e))
+}
+
+/// The builder of a [`pool`], for what else a service wants of it: a role that every connection acts as
+/// ([`acting_as`], or zk-policy's `enters`), limits of time.
+///
+/// # Examples
+/// ```
+/// # use std::sync::Arc;
+/// # use zk_creds::postgres::{Endpoint, Handover, Login};
+/// use zk_creds::postgres::{acting_as, pool_builder};
+///
+/// # let root_certificate = "ca.pem".into();
+/// # let endpoint = Endpoint { host: "db.example".into(), port: 5432, database: "shop".into(), root_certificate };
+/// # let source = Arc::new(Handover::new(Login::new(endpoint, "zk_shop_orders_1_a", "secret".into())));
+/// let keys = pool_builder(source).max_size(2).post_create(acting_as("shop_keys")).build()?;
+/// assert_eq!(keys.status().max_size, 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn pool_builder(source: Arc<dyn CredentialSource>) -> PoolBuilder {
     let following = Arc::new(Following { source, changed: Mutex::new(None) });
     let hook = Arc::clone(&following);
     let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     // What to connect with is the source's to say, so this configuration is never used.
     let manager = Manager::from_connect(Config::new(), Follow(following), config);
-    Pool::builder(manager)
-        .max_size(size)
-        .pre_recycle(Hook::async_fn(move |client, metrics| {
-            let (hook, metrics) = (Arc::clone(&hook), *metrics);
-            Box::pin(async move {
-                if hook.is_current(client, &metrics).await {
-                    return Ok(());
-                }
-                Err(HookError::message("the connection's login is no longer the service's"))
-            })
-        }))
-        .build()
-        .map_err(|e| Error::new(ErrorKind::Invalid, "the pool cannot be built").because(e))
+    Pool::builder(manager).pre_recycle(Hook::async_fn(move |client, metrics| {
+        let (hook, metrics) = (Arc::clone(&hook), *metrics);
+        Box::pin(async move {
+            if hook.is_current(client, &metrics).await {
+                return Ok(());
+            }
+            Err(HookError::message("the connection's login is no longer the service's"))
+        })
+    }))
+}
+
+/// Makes every connection of a pool act as `role`, under whichever login it was made: a hook for
+/// [`pool_builder`]'s `post_create`. A connection whose login may not become the role is not handed out.
+///
+/// For a role of a policy use zk-policy's `enters`, which also prepares the role's masks.
+#[must_use]
+pub fn acting_as(role: &str) -> Hook {
+    let statement: Arc<str> = roles::act_as(role).into();
+    Hook::async_fn(move |client, _| {
+        let statement = Arc::clone(&statement);
+        Box::pin(async move { client.batch_execute(&statement).await.map_err(HookError::Backend) })
+    })
 }
 
 #[derive(Debug)]

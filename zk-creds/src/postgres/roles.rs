@@ -33,6 +33,11 @@ pub(super) fn solution_prefix(solution: &str) -> String {
     format!("zk_{solution}_")
 }
 
+/// The statement with which a session acts as a role.
+pub(super) fn act_as(role: &str) -> String {
+    format!("SET ROLE {}", escape_identifier(role))
+}
+
 /// A login and its lease, about to be created.
 pub(super) struct Draft {
     pub(super) lease: Lease,

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use testkit::{Cluster, ClusterConfig};
-use zk_creds::postgres::{CredentialSource, Handover, Issuer, IssuerConfig, Login, pool};
+use zk_creds::postgres::{
+    CredentialSource, Handover, Issuer, IssuerConfig, Login, acting_as, pool, pool_builder,
+};
 use zk_creds::{Error, ErrorKind};
 
 use super::shop::Shop;
@@ -97,6 +99,31 @@ impl CredentialSource for Stale {
         }
         self.0.current().await
     }
+}
+
+#[tokio::test]
+async fn connections_act_as_their_pools_role_under_every_login() {
+    let mut shop = Shop::create().await;
+    let first = shop.issue().await;
+    let handover = Arc::new(Handover::new(Login::of(shop.endpoint(), &first)));
+    let clerks =
+        pool_builder(handover.clone()).max_size(1).post_create(acting_as(&shop.role)).build().unwrap();
+    let sold = async || {
+        let client = clerks.get().await.unwrap();
+        let sql = "SELECT session_user::text, current_user::text, v FROM stock";
+        let row = client.query_one(sql, &[]).await.unwrap();
+        (row.get::<_, String>(0), row.get::<_, String>(1), row.get::<_, String>(2))
+    };
+    let as_clerk = |login: &str| (login.to_owned(), shop.role.clone(), "tea".to_owned());
+    assert_eq!(sold().await, as_clerk(&first.lease().login));
+    let service = shop.manifest.services[0].clone();
+    let next = shop.issuer.rotate(&mut shop.admin, &service, Duration::ZERO).await.unwrap();
+    handover.replace(Login::of(shop.endpoint(), &next));
+    assert_eq!(sold().await, as_clerk(&next.lease().login));
+
+    // A role that is not the service's, with a name that is no identifier.
+    let others = pool_builder(handover).post_create(acting_as("pg_read_all_data\"; --")).build().unwrap();
+    assert!(format!("{:?}", others.get().await.err().unwrap()).contains("22023"));
 }
 
 #[tokio::test]

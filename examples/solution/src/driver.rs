@@ -1,0 +1,84 @@
+//! The drive: deploys the clinic, uses it while everything rotates, attacks it, and says what held.
+
+mod attacks;
+mod identities;
+mod intruders;
+mod load;
+mod measure;
+mod outside;
+mod processes;
+mod report;
+mod rotation;
+mod table;
+mod users;
+mod world;
+
+use testkit::ClusterConfig;
+use tokio::signal::unix::{SignalKind, signal};
+
+use self::load::Load;
+use self::processes::Solution;
+use self::table::Table;
+use self::users::Clinic;
+use self::world::World;
+use crate::Result;
+
+/// How long the login of a service lives, and how far it can be renewed: seconds, so that the drive sees both.
+const LIFETIMES: (u64, u64) = (8, 12);
+
+/// At least so many requests while everything rotates.
+const REQUESTS: u64 = 2000;
+
+pub enum What {
+    Story,
+    Serve,
+    Measure,
+}
+
+/// Whatever happens, everything that was started is stopped on the way out: all of it belongs to values that are dropped.
+pub async fn run(what: What) -> Result<()> {
+    let (mut interrupted, mut terminated) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let run = async {
+        match what {
+            What::Story => story(false).await,
+            What::Serve => story(true).await,
+            What::Measure => measure::run().await,
+        }
+    };
+    tokio::select! {
+        done = run => done,
+        _ = interrupted.recv() => Err("interrupted; everything was stopped".into()),
+        _ = terminated.recv() => Err("told to end; everything was stopped".into()),
+    }
+}
+
+async fn story(serve: bool) -> Result<()> {
+    let mut table = Table::start();
+    let world = World::create(ClusterConfig::default(), LIFETIMES).await?;
+    let mut solution = Solution::start(world).await?;
+    let outcome = drive(&mut solution, &mut table).await;
+    // What the services said is worth reading only now.
+    if let Err(error) = outcome {
+        solution.print_logs();
+        return Err(error);
+    }
+    table.print();
+    if serve {
+        solution.leave_running().await?;
+    }
+    Ok(())
+}
+
+async fn drive(solution: &mut Solution, table: &mut Table) -> Result<()> {
+    let clinic = Clinic::open(solution).await?;
+    let load = Load::start(&clinic)?;
+    load.reach(REQUESTS / 10).await?;
+    rotation::rotate_everything(solution, &clinic, table).await?;
+    load.reach(REQUESTS).await?;
+    load.stop().await?.check(table)?;
+    report::run(solution, table).await?;
+    attacks::try_everything(solution, &clinic, table).await?;
+    outside::look(solution, &clinic, table).await?;
+    solution.at_the_end(table).await
+}

@@ -1,0 +1,66 @@
+//! The endpoint of `rest` without a policy and without sealing, for `--measure` and nothing else: the same HTTPS, the same
+//! token, a tenant that somebody has to remember in every statement.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{self, Json, State};
+use axum::http::HeaderMap;
+use axum::routing::get;
+use deadpool_postgres::Pool;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use uuid::Uuid;
+use zk_creds::Environment;
+use zk_creds::postgres::Login;
+use zk_creds::signed::TokenVerifier;
+use zk_creds::tls::Clients;
+
+use crate::Result;
+use crate::fault::{Answer, Fault};
+use crate::service::{follow, serve};
+
+/// The role that may read the table without sealed columns.
+pub const ROLE: &str = "clinic_plain";
+
+struct Plain {
+    pool: Pool,
+    tokens: TokenVerifier,
+}
+
+#[derive(Serialize)]
+struct Patient {
+    id: Uuid,
+    name: String,
+    phone: Option<String>,
+    email: String,
+}
+
+pub async fn run() -> Result<()> {
+    let environment = Environment::take(&["CLINIC_TLS", "CLINIC_TOKEN_KEY"])?;
+    let text = |name| environment.get(name).map(ExposeSecret::expose_secret);
+    let tls = follow(Path::new(text("CLINIC_TLS")?))?;
+    let pool = Login::from_environment()?.acting_as(ROLE).pool(8)?;
+    let tokens = TokenVerifier::new("clinic", "plain", [text("CLINIC_TOKEN_KEY")?.parse()?]);
+    let routes =
+        Router::new().route("/patients/{id}", get(patient)).with_state(Arc::new(Plain { pool, tokens }));
+    serve(&tls, routes, Clients::Anybody).await
+}
+
+async fn patient(
+    State(plain): State<Arc<Plain>>,
+    extract::Path(id): extract::Path<Uuid>,
+    headers: HeaderMap,
+) -> Answer<Patient> {
+    let header = headers.get("authorization").and_then(|value| value.to_str().ok());
+    let token = header.and_then(|value| value.strip_prefix("Bearer ")).ok_or(Fault::UNAUTHORIZED)?;
+    let grant = plain.tokens.verify(&SecretString::from(token)).map_err(|_| Fault::UNAUTHORIZED)?;
+    let tenant = grant.scopes().find_map(|scope| scope.strip_prefix("tenant:")).ok_or(Fault::UNAUTHORIZED)?;
+    let tenant: Uuid = tenant.parse().map_err(|_| Fault::UNAUTHORIZED)?;
+    let client = plain.pool.get().await?;
+    let sql = "SELECT id, name, phone, email FROM plain_patients WHERE tenant_id = $1 AND id = $2";
+    let statement = client.prepare_cached(sql).await?;
+    let row = client.query_opt(&statement, &[&tenant, &id]).await?.ok_or(Fault::NOT_FOUND)?;
+    Ok(Json(Patient { id: row.get(0), name: row.get(1), phone: row.get(2), email: row.get(3) }))
+}
