@@ -12,7 +12,7 @@ pub use wrapped::{KeyVersion, WrappedKey};
 
 pub(crate) use context::put;
 pub(crate) use data::random;
-#[cfg(feature = "_remote")]
+#[cfg(feature = "aws")]
 pub(crate) use uri::is_host;
 #[cfg(feature = "rsa")]
 pub(crate) use wrapped::{read_record, write_record};

@@ -51,6 +51,7 @@ impl AwsSecrets {
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] unless the folder is 1 to 64 lower-case letters, digits, `-` or `_`.
+    #[expect(clippy::needless_pass_by_value, reason = "a client is a handle, which its caller gives away")]
     pub fn new(client: Client, folder: &str) -> Result<Self, Error> {
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
         if folder.is_empty() || folder.len() > 64 || !folder.chars().all(plain) {

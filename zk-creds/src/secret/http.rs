@@ -52,6 +52,7 @@ pub(super) fn failure(answer: &Answer) -> Error {
 }
 
 /// The error for an answer without what it must have.
+#[cfg(any(feature = "azure", feature = "gcp"))]
 pub(super) fn malformed() -> Error {
     Error::new(ErrorKind::Unavailable, "the answer is not what this service sends")
 }
