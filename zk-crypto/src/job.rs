@@ -85,6 +85,15 @@ pub(crate) trait Work: Sync {
         encryptor: &Encryptor,
         walk: &mut Walk,
     ) -> impl Future<Output = Result<Batch, Error>> + Send;
+
+    /// Whether a row is left to be done, as this session sees it, also one that others hold: cheaper than a pass that finds
+    /// nothing.
+    fn is_left(
+        &self,
+        client: &mut Client,
+        encryptor: &Encryptor,
+        walk: &Walk,
+    ) -> impl Future<Output = Result<bool, Error>> + Send;
 }
 
 #[derive(Clone, Copy, Default)]
@@ -107,7 +116,8 @@ impl Default for Job {
 }
 
 impl Job {
-    /// Passes over the table until a pass finds nothing to do. Returns how many rows this run did.
+    /// Passes over the table until nothing is left to do, or a pass finds nothing that this session may lock. Returns how
+    /// many rows this run did.
     pub(crate) async fn drive<W: Work>(
         &self,
         work: &W,
@@ -133,7 +143,7 @@ impl Job {
                 let elapsed = encryptor.elapsed().saturating_sub(start);
                 self.after_batch(client, &walk, (done, total), elapsed).await?;
             }
-            if found == 0 && !walk.skip_locked {
+            if (found == 0 && !walk.skip_locked) || !work.is_left(client, encryptor, &walk).await? {
                 return Ok(done);
             }
             walk.skip_locked = false;

@@ -185,6 +185,13 @@ impl Work for Reindex {
         let behind = Behind { job: self, version: indexer.version().to_be_bytes().to_vec(), indexer };
         self.job.swap_batch(client, encryptor, walk, &behind).await
     }
+
+    async fn is_left(&self, client: &mut Client, encryptor: &Encryptor, walk: &Walk) -> Result<bool, Error> {
+        let indexer = self.index.indexer(encryptor, &self.scope).await?;
+        let version = indexer.version().to_be_bytes();
+        let sql = self.tokens(&indexer).is_left();
+        self.job.is_any(client, &sql, &[&version.as_slice(), &*walk.skipped]).await
+    }
 }
 
 impl Swaps for Behind<'_> {

@@ -158,6 +158,11 @@ impl Work for Reseal {
         let older = Older { job: self, ids: bytes(&old) };
         self.job.swap_batch(client, encryptor, walk, &older).await
     }
+
+    async fn is_left(&self, client: &mut Client, encryptor: &Encryptor, walk: &Walk) -> Result<bool, Error> {
+        let (_, old) = self.keys(encryptor).await?;
+        self.job.is_any(client, &self.column.is_left(), &[&bytes(&old), &*walk.skipped]).await
+    }
 }
 
 impl Swaps for Older<'_> {

@@ -91,6 +91,15 @@ impl Column {
         )
     }
 
+    /// `$1`: the ids of old keys, `$2`: keys to leave out. Whether there is such a row.
+    pub(crate) fn is_left(&self) -> String {
+        let Self { table, key, sealed } = self;
+        format!(
+            "SELECT EXISTS (SELECT FROM {table} WHERE pg_catalog.substr({sealed}, 2, 16) = ANY ($1) \
+             AND {key}::text <> ALL ($2))"
+        )
+    }
+
     /// `$1`: the ids of old keys, `$2`: how many rows, `$3`: keys to leave out, `$4`: the key to begin after, or NULL. Key
     /// as text and sealed value, locked.
     pub(crate) fn page(&self, page: Page, key_type: &str) -> String {
@@ -204,7 +213,7 @@ mod tests {
         let column = Column::new((evil, evil), evil, evil);
         assert_eq!(column.table(), format!("{quoted}.{quoted}"));
         let page = Page { after: true, skipping: true, skip_locked: true, lock: Lock::NoKey };
-        for text in [column.count(), column.page(page, "uuid"), column.swap("uuid")] {
+        for text in [column.count(), column.is_left(), column.page(page, "uuid"), column.swap("uuid")] {
             assert_eq!(text.matches("DROP").count(), text.matches(quoted).count());
         }
     }

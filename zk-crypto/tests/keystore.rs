@@ -99,7 +99,8 @@ mod server {
     use std::sync::Arc;
 
     use zk_crypto::{
-        Access, Encryptor, EncryptorConfig, ErrorKind, KeyState, KeyStore, PostgresKeyStore, Scope,
+        Access, Encryptor, EncryptorConfig, ErrorKind, JobControl, KeyState, KeyStore, PostgresKeyStore,
+        Scope,
     };
     use zk_kms::LocalKms;
 
@@ -192,6 +193,52 @@ mod server {
             let direct = database.connect_as(&role, "correct-horse").await.unwrap();
             assert!(direct.execute("DELETE FROM zk.data_keys", &[]).await.is_err());
         }
+    }
+
+    /// The owner of a table chooses the triggers that run as whoever writes to it.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn tables_of_a_stranger_are_refused() {
+        let database = testkit::Database::create().await.unwrap();
+        let client = database.connect().await.unwrap();
+        let [stranger, group] = ["stranger", "group"].map(testkit::unique_name);
+        let roles = format!("CREATE ROLE {stranger} LOGIN; CREATE ROLE {group}");
+        client.batch_execute(&roles).await.unwrap();
+        let schema = format!("CREATE SCHEMA zk AUTHORIZATION {stranger}");
+        client.batch_execute(&schema).await.unwrap();
+        for refused in [PostgresKeyStore::install(&client).await, JobControl::install(&client).await] {
+            let error = refused.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Denied);
+            assert!(error.to_string().contains(&stranger), "{error}");
+        }
+        let ours = "ALTER SCHEMA zk OWNER TO postgres; DROP TABLE zk.data_keys, zk.key_minimums, zk.jobs";
+        client.batch_execute(ours).await.unwrap();
+        PostgresKeyStore::install(&client).await.unwrap();
+        let table = format!("ALTER TABLE zk.key_minimums OWNER TO {stranger}");
+        client.batch_execute(&table).await.unwrap();
+        assert_eq!(PostgresKeyStore::install(&client).await.unwrap_err().kind(), ErrorKind::Denied);
+        JobControl::install(&client).await.unwrap();
+
+        // A role that nobody can log in as belongs to those who may be it.
+        let member = testkit::unique_name("member");
+        let give = format!(
+            "CREATE ROLE {member} LOGIN PASSWORD 'correct-horse' IN ROLE {group};
+             GRANT CREATE ON DATABASE {} TO {group};
+             ALTER SCHEMA zk OWNER TO {group}; ALTER TABLE zk.data_keys OWNER TO {group};
+             ALTER TABLE zk.key_minimums OWNER TO {group}",
+            database.name()
+        );
+        client.batch_execute(&give).await.unwrap();
+        let client = database.connect_as(&member, "correct-horse").await.unwrap();
+        PostgresKeyStore::install(&client).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_name_that_cannot_be_sent_is_the_callers_mistake() {
+        let (database, _store) = store().await;
+        let client = database.connect().await.unwrap();
+        let error = PostgresKeyStore::grant(&client, "a\0b", Access::Read).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert!(error.to_string().contains("NUL"), "{error}");
     }
 
     #[tokio::test(flavor = "multi_thread")]

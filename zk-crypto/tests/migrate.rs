@@ -136,6 +136,60 @@ async fn a_row_that_is_not_what_it_should_be_is_named_and_kept() {
     assert_eq!(left.iter().map(|row| row.get(0)).collect::<Vec<i64>>(), [5, 9]);
 }
 
+/// In a twin that was there before, and has no CHECK, anybody can put anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_are_no_sealed_value_are_one_rows_failure() {
+    let world = World::new(20).await;
+    let mut client = world.client().await;
+    client.batch_execute("ALTER TABLE people ADD COLUMN name_sealed bytea").await.unwrap();
+    let migration = world.migration("name").on_failure(|row, error| {
+        assert_eq!((row, error.kind()), ("3", ErrorKind::Open));
+        AfterFailure::Skip
+    });
+    migration.prepare(&client).await.unwrap();
+    migration.seal(&mut client, &world.encryptor).await.unwrap();
+    client.execute("UPDATE people SET name_sealed = '\\x01' WHERE id = 3", &[]).await.unwrap();
+    let error = migration.verify(&mut client, &world.encryptor).await.unwrap_err();
+    assert!(error.to_string().contains("1 rows failed"), "{error}");
+    assert_eq!(migration.roll_back(&mut client, &world.encryptor).await.unwrap(), 19);
+    let kept = "SELECT count(*) FROM people WHERE name_sealed IS NOT NULL AND id = 3";
+    assert_eq!(client.query_one(kept, &[]).await.unwrap().get::<_, i64>(0), 1);
+}
+
+/// Its owner could replace it, and the trigger would run that as whoever writes the column.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trigger_function_of_a_stranger_is_refused() {
+    let world = World::new(1).await;
+    let client = world.client().await;
+    let migration = world.migration("name");
+    migration.prepare(&client).await.unwrap();
+    let sql = "SELECT proname::text FROM pg_proc WHERE proname LIKE 'zk!_seal!_%' ESCAPE '!'";
+    let function: String = client.query_one(sql, &[]).await.unwrap().get(0);
+    let [stranger, owner] = ["stranger", "owner"].map(testkit::unique_name);
+    let give = async |role: &str| {
+        let sql = format!("ALTER FUNCTION public.{function} OWNER TO {role}");
+        client.batch_execute(&sql).await.unwrap();
+        migration.prepare(&client).await
+    };
+    client.batch_execute(&format!("CREATE ROLE {stranger} LOGIN; CREATE ROLE {owner} LOGIN")).await.unwrap();
+    let error = give(&stranger).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied);
+    assert!(error.to_string().contains(&stranger), "{error}");
+    client.batch_execute(&format!("ALTER TABLE people OWNER TO {owner}")).await.unwrap();
+    give(&owner).await.unwrap();
+}
+
+#[tokio::test]
+async fn two_columns_never_share_a_state() {
+    let state = |table, column| {
+        let migration = Migration::new(table, "id", column, "sealed", Scope::new("s").unwrap());
+        migration.unwrap().state().clone()
+    };
+    assert_ne!(state(("a.b", "c"), "d"), state(("a", "b.c"), "d"));
+    assert_ne!(state(("a", "b.c"), "d"), state(("a", "b"), "c.d"));
+    assert_eq!(state(("a", "b"), "c"), state(("a", "b"), "c"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_of_other_scopes_are_left_alone() {
     let world = World::new(6).await;

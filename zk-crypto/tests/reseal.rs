@@ -6,6 +6,7 @@ use std::{
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering::SeqCst},
+        mpsc,
     },
     time::Duration,
 };
@@ -296,6 +297,37 @@ async fn a_role_that_may_not_update_is_denied() {
     let mut reader = world.database.connect_as(&role, "correct-horse").await.unwrap();
     let error = world.job().run(&mut reader, &world.encryptor).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied);
+}
+
+/// A foreign key locks the row that it refers to, and that lock goes beside the job's.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_refers_to_a_row_does_not_wait_for_the_job() {
+    let world = World::new(10).await;
+    world.encryptor.rotate_key(&world.scope).await.unwrap();
+    let other = world.client().await;
+    let orders = "CREATE TABLE orders (customer bigint REFERENCES \"Weird \"\"t\"); SET lock_timeout = '5s'";
+    other.batch_execute(orders).await.unwrap();
+    let ((locked, is_locked), (done, is_done)) = (mpsc::channel(), mpsc::channel::<()>());
+    let (locked, is_done) = (Mutex::new(locked), Mutex::new(is_done));
+    // In the middle of a batch it waits until the other one has inserted.
+    let job = world.job().context(move |row| {
+        if row == "4" {
+            locked.lock().unwrap().send(()).unwrap();
+            is_done.lock().unwrap().recv().unwrap();
+        }
+        place(row)
+    });
+    let mut client = world.client().await;
+    let encryptor = world.another();
+    let running = tokio::spawn(async move { job.run(&mut client, &encryptor).await });
+    tokio::task::spawn_blocking(move || is_locked.recv().unwrap()).await.unwrap();
+    let held =
+        "SELECT count(*) FROM (SELECT FROM \"Weird \"\"t\" WHERE id = 4 FOR UPDATE SKIP LOCKED) AS free";
+    assert_eq!(other.query_one(held, &[]).await.unwrap().get::<_, i64>(0), 0, "the job holds the row");
+    let inserted = other.execute("INSERT INTO orders VALUES (4)", &[]).await;
+    done.send(()).unwrap();
+    inserted.expect("the insert waited for the job");
+    assert_eq!(running.await.unwrap().unwrap(), 10);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -93,6 +93,17 @@ impl Job {
         Ok(transaction)
     }
 
+    /// Asks whether there is a row, with the settings of the job.
+    pub(crate) async fn is_any(
+        &self,
+        client: &mut Client,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<bool, Error> {
+        let transaction = self.begin(client).await?;
+        Ok(transaction.query_one(sql, parameters).await.map_err(|e| cannot(&e))?.get(0))
+    }
+
     pub(crate) async fn set(&self, transaction: &Transaction<'_>) -> Result<Vec<Row>, Error> {
         let settings = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         // So that a value has one text, whatever the session has chosen.

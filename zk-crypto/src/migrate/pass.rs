@@ -53,6 +53,11 @@ impl Work for Pass<'_> {
         walk.after = Some(last);
         Ok(Batch { found, done })
     }
+
+    async fn is_left(&self, client: &mut Client, _: &Encryptor, walk: &Walk) -> Result<bool, Error> {
+        let Self { migration, step } = self;
+        migration.job.is_any(client, &migration.twin.is_left(step.rows()), &[&*walk.skipped]).await
+    }
 }
 
 impl Migration {

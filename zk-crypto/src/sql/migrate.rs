@@ -117,6 +117,13 @@ impl Twin {
         format!("SELECT pg_catalog.count(*) FROM {} WHERE {}", self.table, self.condition(rows))
     }
 
+    /// `$1`: keys to leave out. Whether there is such a row.
+    pub(crate) fn is_left(&self, rows: Rows) -> String {
+        let Self { table, key, .. } = self;
+        let condition = self.condition(rows);
+        format!("SELECT EXISTS (SELECT FROM {table} WHERE {condition} AND {key}::text <> ALL ($1))")
+    }
+
     /// `$1` is not used, so that all pages have the same parameters: see [`Page`]. Key as text, plaintext as bytes, sealed.
     pub(crate) fn page(&self, rows: Rows, form: Form, page: Page, key_type: &str) -> String {
         let Self { table, key, sealed, .. } = self;
@@ -249,6 +256,7 @@ mod tests {
             twin.cut_over(),
             twin.count_unsealed(),
             twin.count(Rows::Both),
+            twin.is_left(Rows::Both),
             twin.page(Rows::Unsealed, Form::Text, page, "uuid"),
             twin.seal(Form::Integer, "uuid"),
             twin.erase("uuid"),

@@ -38,6 +38,12 @@ impl Tokens {
         format!("SELECT pg_catalog.count(*) FROM {} WHERE {}", self.table, self.behind())
     }
 
+    /// `$1`: the version, `$2`: keys to leave out. Whether there is such a row.
+    pub(crate) fn is_left(&self) -> String {
+        let Self { table, key, .. } = self;
+        format!("SELECT EXISTS (SELECT FROM {table} WHERE {} AND {key}::text <> ALL ($2))", self.behind())
+    }
+
     /// `$1`: the version; see [`Page`] for the others. Key as text, sealed value.
     pub(crate) fn page(&self, page: Page, key_type: &str) -> String {
         let Self { table, key, sealed, .. } = self;
