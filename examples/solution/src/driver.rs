@@ -29,6 +29,7 @@ const LIFETIMES: (u64, u64) = (8, 12);
 /// At least so many requests while everything rotates.
 const REQUESTS: u64 = 2000;
 
+#[derive(Clone, Copy)]
 pub enum What {
     Story,
     Serve,
@@ -48,7 +49,11 @@ pub async fn run(what: What) -> Result<()> {
     };
     tokio::select! {
         done = run => done,
-        _ = interrupted.recv() => Err("interrupted; everything was stopped".into()),
+        _ = interrupted.recv() => match what {
+            // That is how it is ended.
+            What::Serve => Ok(()),
+            What::Story | What::Measure => Err("interrupted; everything was stopped".into()),
+        },
         _ = terminated.recv() => Err("told to end; everything was stopped".into()),
     }
 }
@@ -57,20 +62,22 @@ async fn story(serve: bool) -> Result<()> {
     let mut table = Table::start();
     let world = World::create(ClusterConfig::default(), LIFETIMES).await?;
     let mut solution = Solution::start(world).await?;
-    let outcome = drive(&mut solution, &mut table).await;
-    // What the services said is worth reading only now.
-    if let Err(error) = outcome {
-        solution.print_logs();
-        return Err(error);
-    }
+    let clinic = match drive(&mut solution, &mut table).await {
+        Ok(clinic) => clinic,
+        Err(error) => {
+            // What the services said is worth reading only now.
+            solution.print_logs();
+            return Err(error);
+        }
+    };
     table.print();
     if serve {
-        solution.leave_running().await?;
+        solution.leave_running(&clinic).await?;
     }
     Ok(())
 }
 
-async fn drive(solution: &mut Solution, table: &mut Table) -> Result<()> {
+async fn drive(solution: &mut Solution, table: &mut Table) -> Result<Clinic> {
     let clinic = Clinic::open(solution).await?;
     let load = Load::start(&clinic)?;
     load.reach(REQUESTS / 10).await?;
@@ -80,5 +87,6 @@ async fn drive(solution: &mut Solution, table: &mut Table) -> Result<()> {
     report::run(solution, table).await?;
     attacks::try_everything(solution, &clinic, table).await?;
     outside::look(solution, &clinic, table).await?;
-    solution.at_the_end(table).await
+    solution.at_the_end(table).await?;
+    Ok(clinic)
 }

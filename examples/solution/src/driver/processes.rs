@@ -140,13 +140,12 @@ impl Solution {
     }
 
     /// Says how to ask, and waits until somebody interrupts.
-    pub async fn leave_running(&mut self) -> Result<()> {
+    pub async fn leave_running(&mut self, clinic: &Clinic) -> Result<()> {
         let roots = self.world.folder.path().join("roots.pem");
         std::fs::write(&roots, &self.identities.roots)?;
-        let clinic = Clinic::open(self).await?;
         let Visitor { user, .. } = *clinic.visitor(0, "receptionist")?;
         println!("\nIt runs. The tokens below are good for 15 minutes; end with Ctrl-C.\n");
-        self.print_commands(&clinic, user, text(&roots)?)?;
+        self.print_commands(clinic, user, text(&roots)?)?;
         loop {
             tokio::time::sleep(Duration::from_secs(30)).await;
             self.world.issuer.reconcile(&mut self.world.deployer).await?;
