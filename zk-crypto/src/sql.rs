@@ -142,6 +142,7 @@ pub(crate) enum Lock {
     NoKey,
     /// As an `UPDATE` does that changes a column with a UNIQUE constraint. To lock less, and more when the row is written,
     /// could deadlock with those who refer to the rows.
+    #[cfg(feature = "index")]
     Key,
 }
 
@@ -162,6 +163,7 @@ impl Page {
         };
         let lock = match lock {
             Lock::NoKey => "FOR NO KEY UPDATE",
+            #[cfg(feature = "index")]
             Lock::Key => "FOR UPDATE",
         };
         let skip = if skip_locked { " SKIP LOCKED" } else { "" };
