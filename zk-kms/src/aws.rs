@@ -1,5 +1,6 @@
 //! Keys in AWS Key Management Service.
 
+mod address;
 mod error;
 #[cfg(feature = "rsa")]
 mod pair;
@@ -21,6 +22,7 @@ use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use self::address::check_address;
 use self::error::{failure, unwrapping_failure};
 #[cfg(feature = "rsa")]
 pub use self::pair::AwsKeyPair;
@@ -210,7 +212,7 @@ async fn client(uri: &KeyUri, config: &OpenConfig) -> Result<Client, Error> {
         loader = loader.credentials_provider(SharedCredentialsProvider::new(credentials));
     }
     if let Some(endpoint) = config.own_endpoint() {
-        crate::service::check_address(endpoint)?;
+        check_address(endpoint)?;
         loader = loader.endpoint_url(endpoint);
     }
     let shared = loader.load().await;

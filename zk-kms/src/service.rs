@@ -1,14 +1,10 @@
 //! What the backends of services have in common.
 
-#[cfg(feature = "aws")]
-mod address;
 #[cfg(feature = "gcp")]
 mod clock;
 
 use std::{collections::BTreeMap, time::Duration};
 
-#[cfg(feature = "aws")]
-pub(crate) use self::address::check_address;
 #[cfg(feature = "gcp")]
 pub(crate) use self::clock::rfc3339_after;
 use crate::KeyUri;

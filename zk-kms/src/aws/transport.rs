@@ -15,7 +15,7 @@ use aws_smithy_http_client::{
 use aws_smithy_types::body::SdkBody;
 use http_body_util::Limited;
 
-use crate::service::check_address;
+use super::address::check_address;
 
 /// Far above any answer of the calls that we make.
 const MAX_ANSWER: usize = 256 * 1024;

@@ -3,7 +3,7 @@
 use crate::{Error, key::is_host};
 
 /// Checks the address of a service: `https://host[:port]`, or `http://` and the loopback address.
-pub(crate) fn check_address(address: &str) -> Result<(), Error> {
+pub(super) fn check_address(address: &str) -> Result<(), Error> {
     let host = |scheme| address.strip_prefix(scheme).filter(|host| is_host(host));
     let name = |host: &str| host.split(':').next().map(str::to_owned);
     if host("https://").is_some() {
