@@ -8,8 +8,6 @@ mod schema;
 mod settle;
 mod tables;
 
-use std::collections::BTreeSet;
-
 use tokio_postgres::{Row, Transaction};
 
 pub(super) use self::attach::attach;
@@ -94,21 +92,20 @@ pub(super) async fn catalog(
     let mut state = State { roles: roles::roles(transaction, policy, wanted).await?, ..State::default() };
     state.alongside.clone_from(&wanted.alongside);
     state.others = roles::others(transaction, wanted).await?;
-    tables::flags(transaction, policy, wanted, &mut state).await?;
+    let names = tables::flags(transaction, policy, wanted, &mut state).await?;
     if let Some(gone) = wanted.tables.keys().find(|name| !state.tables.contains_key(*name)) {
         return Err(Error::missing_table(gone));
     }
-    let guarded: BTreeSet<QualifiedName> = state.tables.keys().cloned().collect();
     if let Some((table, owner)) = owned_by_role(wanted, &state) {
         return Err(Error::owned_by_role(table, owner));
     }
-    tables::policies(transaction, &mut state).await?;
-    tables::checks(transaction, &mut state).await?;
+    tables::policies(transaction, &names, &mut state).await?;
+    tables::checks(transaction, &names, &mut state).await?;
     roles::memberships(transaction, wanted, &mut state).await?;
-    tables::grants(transaction, &mut state).await?;
+    tables::grants(transaction, &names, &mut state).await?;
     roles::usage(transaction, &mut state).await?;
     tables::views(transaction, wanted, &mut state).await?;
-    state.exposed = exposed::exposed(transaction, &guarded, &wanted.schemas, &state).await?;
+    state.exposed = exposed::exposed(transaction, &names, &wanted.schemas, &state).await?;
     state.exposed.extend(defaults::opening(transaction, wanted, &state).await?);
     state.strangers = exposed::strangers(transaction, wanted, &state).await?;
     state.born_with = defaults::born_with(transaction, wanted).await?;

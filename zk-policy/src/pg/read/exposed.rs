@@ -1,12 +1,12 @@
 //! Ways around the policy's tables that are no part of them: tables above and foreign partitions below, views and functions
 //! with greater rights, keys.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio_postgres::Transaction;
 
 use super::super::outside::{Guarded, Outside};
-use super::{Error, name, name_arrays};
+use super::{Error, name_arrays};
 use crate::catalog::{Drift, State};
 use crate::schema::QualifiedName;
 use crate::sql;
@@ -15,26 +15,14 @@ use crate::sql;
 /// policies alongside hold is for those to say.
 pub(super) async fn exposed(
     transaction: &Transaction<'_>,
-    tables: &BTreeSet<QualifiedName>,
+    names: &BTreeMap<u32, QualifiedName>,
     schemas: &BTreeSet<String>,
     state: &State,
 ) -> Result<BTreeSet<Drift>, Error> {
-    let (of, names) = name_arrays(tables);
-    let rows = transaction
-        .query(
-            "SELECT n.nspname::text, c.relname::text, c.oid FROM unnest($1::text[], $2::text[]) AS wanted (schema, name)
-             JOIN pg_namespace n ON n.nspname = wanted.schema
-             JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name",
-            &[&of, &names],
-        )
-        .await?;
-    let mut guarded =
-        Guarded { tables: Default::default(), roles: state.roles.keys().map(String::as_str).collect() };
-    for row in &rows {
-        if let Some(table) = tables.get(&name(row)?) {
-            guarded.tables.insert(row.try_get(2)?, table);
-        }
-    }
+    let guarded = Guarded {
+        tables: names.iter().map(|(oid, name)| (*oid, name)).collect(),
+        roles: state.roles.keys().map(String::as_str).collect(),
+    };
     let mut drift = ways(&guarded.outside(transaction).await?, state);
     drift.extend(keys(transaction).await?);
     drift.extend(creators(transaction, schemas, state).await?);

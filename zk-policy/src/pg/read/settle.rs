@@ -110,10 +110,14 @@ async fn store(
     for (index, shape) in shapes.iter().enumerate() {
         let columns: Vec<String> = shape.columns.iter().map(|(name, ty)| format!("{name} {ty}")).collect();
         script.push_str(&format!("CREATE TEMPORARY TABLE zk_shape_{index} ({});\n", columns.join(", ")));
-        for (number, expression) in shape.spelt.keys().enumerate() {
-            script.push_str(&format!(
-                "CREATE POLICY zk_{number} ON pg_temp.zk_shape_{index} USING ({expression});\n"
-            ));
+        // One policy stores two of them.
+        let expressions: Vec<&str> = shape.spelt.keys().copied().collect();
+        for (number, pair) in expressions.chunks(2).enumerate() {
+            script.push_str(&format!("CREATE POLICY zk_{number} ON pg_temp.zk_shape_{index}"));
+            for (clause, expression) in ["USING", "WITH CHECK"].into_iter().zip(pair) {
+                script.push_str(&format!(" {clause} ({expression})"));
+            }
+            script.push_str(";\n");
         }
     }
     for (index, view) in wanted.views.values().enumerate() {
@@ -123,14 +127,15 @@ async fn store(
     for (index, shape) in shapes.iter_mut().enumerate() {
         let rows = transaction
             .query(
-                "SELECT substr(p.polname, 4)::int8, pg_get_expr(p.polqual, p.polrelid) FROM pg_policy p
+                "SELECT pg_get_expr(e.stored, p.polrelid) FROM pg_policy p
                  JOIN pg_class c ON c.oid = p.polrelid AND c.relnamespace = pg_my_temp_schema() AND c.relname = $1
-                 ORDER BY 1",
+                 CROSS JOIN LATERAL (VALUES (0, p.polqual), (1, p.polwithcheck)) AS e (clause, stored)
+                 WHERE e.stored IS NOT NULL ORDER BY substr(p.polname, 4)::int8, e.clause",
                 &[&format!("zk_shape_{index}")],
             )
             .await?;
         for (spelt, row) in shape.spelt.values_mut().zip(&rows) {
-            *spelt = row.try_get(1)?;
+            *spelt = row.try_get(0)?;
         }
     }
     let names: Vec<String> = (0..wanted.views.len()).map(|index| format!("zk_view_{index}")).collect();
