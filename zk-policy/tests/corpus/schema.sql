@@ -20,6 +20,11 @@ CREATE TABLE comments (
 CREATE SCHEMA "My Schema";
 CREATE TABLE "My Schema"."Ta""ble" (
   id int8 PRIMARY KEY, "Tenant" int8 NOT NULL, "when" timestamptz, "is" text, "null" text, flag bool);
+-- Names as long as they may be, 63 bytes, and names that differ in nothing but case or their last byte.
+CREATE TABLE "My Schema"."äääääääääääääääääääääääääääääääx" (id int8 PRIMARY KEY, "Tenant" int8 NOT NULL, "äääääääääääääääääääääääääääääääx" text, "äääääääääääääääääääääääääääääääy" text);
+CREATE TABLE "My Schema"."äääääääääääääääääääääääääääääääy" (id int8 PRIMARY KEY, "Tenant" int8 NOT NULL, "äääääääääääääääääääääääääääääääx" text, "äääääääääääääääääääääääääääääääy" text);
+CREATE TABLE "My Schema".case_of (id int8 PRIMARY KEY, "Tenant" int8 NOT NULL, flag bool, "Flag" bool);
+CREATE TABLE "My Schema"."Case_of" (id int8 PRIMARY KEY, "Tenant" int8 NOT NULL, flag bool, "Flag" bool);
 -- A table of the same name in another schema.
 CREATE SCHEMA archive;
 CREATE TABLE archive.invoices (
