@@ -24,6 +24,8 @@ usage: plan COMMAND POLICY_FILE [OPTION...]
 commands
   check     says what is wrong with the policy, all of it at once
   fmt       writes the policy in its canonical form, with its comments, back into the file
+  prepare   makes in the database what claims that are signed and masks that hash need, if the policy has any: the places
+            for their keys, and the functions that verify
   plan      says what would change in the database, and whose access that widens or narrows
   apply     plans, carries the plan out in one transaction, verifies the result
   lint      says what in the database weakens or slows the policy from outside
@@ -99,6 +101,7 @@ async fn run() -> Result<Outcome> {
             Ok(Outcome::Done)
         }
         "lint" => lint(&arguments).await,
+        "prepare" => prepare(&arguments).await,
         _ => plan(&arguments).await,
     }
 }
@@ -115,9 +118,30 @@ async fn lint(arguments: &Arguments) -> Result<Outcome> {
     Ok(if counts { Outcome::Todo } else { Outcome::Done })
 }
 
+/// A plan says what is missing; nothing is made for a policy that does not need it.
+async fn prepare(arguments: &Arguments) -> Result<Outcome> {
+    let (mut client, policy) = arguments.connected().await?;
+    loop {
+        let Err(missing) = pg::plan(&mut client, &policy).await else {
+            say(&format!("the database has what policy {} needs before its first plan\n", policy.name()))?;
+            return Ok(Outcome::Done);
+        };
+        match missing.kind() {
+            pg::ErrorKind::MissingSigning => pg::install_signing(&client).await?,
+            pg::ErrorKind::MissingMaskKeys => pg::install_mask_keys(&client).await?,
+            _ => return Err(missing.into()),
+        }
+    }
+}
+
 async fn plan(arguments: &Arguments) -> Result<Outcome> {
     let (mut client, policy) = arguments.connected().await?;
-    let mut plan = pg::plan(&mut client, &policy).await?;
+    let mut plan = pg::plan(&mut client, &policy).await.map_err(|error| match error.kind() {
+        pg::ErrorKind::MissingSigning | pg::ErrorKind::MissingMaskKeys => {
+            format!("{error}; the command `prepare` does that").into()
+        }
+        _ => Box::<dyn StdError + Send + Sync>::from(error),
+    })?;
     if arguments.remove_drift {
         plan = plan.removing_drift();
     }
@@ -185,7 +209,7 @@ impl Arguments {
         )?;
         let command = unicode(command)?;
         let formats: &[&str] = match command.as_str() {
-            "check" | "fmt" => &["text"],
+            "check" | "fmt" | "prepare" => &["text"],
             "lint" => &["text", "json"],
             "plan" | "apply" => &["text", "json", "sql"],
             "matrix" => &["text", "json", "html"],

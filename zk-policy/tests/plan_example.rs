@@ -85,6 +85,28 @@ fn all(output: &Output) -> String {
 }
 
 #[tokio::test]
+async fn the_program_prepares_a_database_for_signed_claims_and_masks() {
+    let shop = Shop::open().await;
+    shop.database.execute("ALTER TABLE orders ADD note text").await.unwrap();
+    shop.check("prepare", &[], 0, "the database has what policy shop needs");
+    let schema = "SELECT count(*) FROM pg_namespace WHERE nspname = 'zk'";
+    let made = async || {
+        shop.database.connect().await.unwrap().query_one(schema, &[]).await.unwrap().get::<_, i64>(0)
+    };
+    assert_eq!(made().await, 0, "something was made for a policy that needs nothing");
+
+    let text = POLICY
+        .replace("claim tenant: uuid", "claim tenant: uuid\nclaims signed")
+        .replace("allow clerk select", "allow clerk select\n  mask note for clerk as hash");
+    std::fs::write(shop.policy(), text).unwrap();
+    shop.check("plan", &[], 1, "the command `prepare` does that");
+    shop.check("prepare", &[], 0, "the database has what policy shop needs");
+    shop.check("prepare", &[], 0, "the database has what policy shop needs");
+    assert_eq!(made().await, 1);
+    shop.check("plan", &[], 2, "WIDENS");
+}
+
+#[tokio::test]
 async fn the_program_takes_a_policy_from_text_to_a_guarded_database() {
     let shop = Shop::open().await;
     shop.check("check", &[], 0, "policy shop is right; tables: 1, roles: 1");
