@@ -36,6 +36,8 @@
 //!
 //! What passes through TLS and HTTP below this crate has buffers of its own, which nobody wipes.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod answer;
 mod client;
 mod endpoint;

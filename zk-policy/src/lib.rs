@@ -51,6 +51,8 @@
 //!
 //! `zk` is the platform's prefix; nothing here has to do with zero-knowledge proofs.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod analyse;
 mod catalog;
 mod check;

@@ -1,0 +1,72 @@
+//! Pages about zk-creds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use tokio_postgres::Client;
+use zk_creds::postgres::{
+    CertificateRequest, Endpoint, Handover, HttpsRenewer, Issuer, IssuerConfig, Keeper, KeeperConfig,
+    Lifetimes, Login,
+};
+use zk_creds::secret::Secrets;
+use zk_creds::signed::{SignedClaims, SigningKey, TokenSigner, TokenVerifier};
+use zk_creds::tls::{Authority, Material, Names, Tls};
+use zk_creds::{Environment, Manifest, Service};
+use zk_crypto::{KeyStore, ScopedKeyStore};
+
+use crate::Run;
+
+async fn deploying(mut client: Client, manifest: Manifest, endpoint: Endpoint) -> Run {
+    block!("credentials.1");
+    Ok(())
+}
+
+fn in_the_service() -> Run {
+    block!("credentials.2");
+    Ok(())
+}
+
+fn renewing(tls: Tls) -> Run {
+    block!("credentials.3");
+    Ok(())
+}
+
+async fn certificates(
+    (issuer, mut client, authority): (Issuer, Client, Authority),
+    (pem, next_pem): (String, String),
+    lifetimes: Lifetimes,
+    (tls, material): (Tls, Material),
+) -> Run {
+    block!("credentials.4");
+    Ok(())
+}
+
+async fn loans(
+    (issuer, mut client): (Issuer, Client),
+    (secrets, service): (Secrets, &Service),
+    mut environment: Environment,
+) -> Run {
+    block!("credentials.5");
+    Ok(())
+}
+
+fn signed_tokens(stored: SecretString) -> Run {
+    block!("credentials.6");
+    Ok(())
+}
+
+fn scopes(store: Arc<dyn KeyStore>) -> Run {
+    block!("manifest.1");
+    Ok(())
+}
+
+async fn readme_deploying(mut client: Client, endpoint: Endpoint) -> Run {
+    block!("zk-creds.1");
+    Ok(())
+}
+
+async fn readme_in_the_service() -> Run {
+    block!("zk-creds.2");
+    Ok(())
+}
