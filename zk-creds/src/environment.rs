@@ -158,6 +158,31 @@ pub(crate) fn is_ours(name: &str) -> bool {
         || name.starts_with("ZK_")
 }
 
+/// Whether a variable decides what code a program loads, or what a shell or an interpreter runs before it: who may write a
+/// stored secret must not be who chooses that.
+pub(crate) fn loads_code(name: &str) -> bool {
+    const EXACTLY: [&str; 17] = [
+        "BASH_ENV",
+        "CLASSPATH",
+        "ENV",
+        "GCONV_PATH",
+        "GIT_SSH_COMMAND",
+        "GLIBC_TUNABLES",
+        "IFS",
+        "JAVA_TOOL_OPTIONS",
+        "JDK_JAVA_OPTIONS",
+        "NODE_OPTIONS",
+        "NODE_PATH",
+        "OPENSSL_CONF",
+        "PERL5LIB",
+        "PERL5OPT",
+        "PHPRC",
+        "RUBYLIB",
+        "RUBYOPT",
+    ];
+    ["LD_", "DYLD_", "PYTHON"].iter().any(|prefix| name.starts_with(prefix)) || EXACTLY.contains(&name)
+}
+
 fn missing(names: &[&str]) -> Error {
     let (noun, verb) = if names.len() == 1 { ("variable", "is") } else { ("variables", "are") };
     let message = format!(

@@ -54,6 +54,7 @@ mod command;
 mod credential;
 mod environment;
 mod error;
+mod file;
 mod manifest;
 #[cfg(feature = "postgres")]
 pub mod postgres;

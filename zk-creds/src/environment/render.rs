@@ -7,11 +7,14 @@ use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Environment, missing};
+use super::{Environment, check_name, missing};
 use crate::error::{Error, ErrorKind};
+use crate::file;
 
 /// The longest value that is read from a file, in bytes.
 const MAX_VALUE: u64 = 1 << 20;
+/// What the name of a file ends with until it is whole.
+const FRESH: &str = ".new";
 
 impl Environment {
     /// Writes each variable into a file of its name, as systemd's `$CREDENTIALS_DIRECTORY` has them. Unlike an environment,
@@ -33,12 +36,26 @@ impl Environment {
         Ok(())
     }
 
-    /// Removes a directory that [`write_directory`](Self::write_directory) made, with its files.
+    /// Removes what [`write_directory`](Self::write_directory) wrote, and the directory if nothing else is in it.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] when it cannot be removed.
+    /// [`ErrorKind::Invalid`] when it cannot be read or removed, or holds something else, which stays.
     pub fn remove_directory(directory: &Path) -> Result<(), Error> {
-        fs::remove_dir_all(directory).map_err(|e| failed("removed", directory, e))
+        let gone = || -> io::Result<()> {
+            for entry in fs::read_dir(directory)? {
+                let entry = entry?;
+                let name = entry.file_name();
+                let name = name.to_str().unwrap_or_default();
+                // SECURITY: whoever names a directory of his own as the place must not lose it.
+                if check_name(name.strip_suffix(FRESH).unwrap_or(name)).is_ok()
+                    && entry.file_type()?.is_file()
+                {
+                    fs::remove_file(entry.path())?;
+                }
+            }
+            fs::remove_dir(directory)
+        };
+        gone().map_err(|e| failed("removed", directory, e))
     }
 
     /// Reads the named variables from files of their names, such as those in `$CREDENTIALS_DIRECTORY`.
@@ -50,9 +67,8 @@ impl Environment {
         let mut absent = Vec::new();
         for name in names {
             let path = directory.join(name);
-            let short = fs::metadata(&path).is_ok_and(|file| file.len() <= MAX_VALUE);
-            match short.then(|| fs::read_to_string(&path)) {
-                Some(Ok(value)) => environment.set(name, SecretString::from(value))?,
+            match file::read(&path, MAX_VALUE).map(String::from_utf8) {
+                Ok(Ok(value)) => environment.set(name, SecretString::from(value))?,
                 _ => absent.push(*name),
             }
         }
@@ -125,15 +141,24 @@ impl Environment {
 
 #[cfg(unix)]
 fn make_private(directory: &Path) -> io::Result<()> {
-    use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+    use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
     match fs::DirBuilder::new().mode(0o700).create(directory) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    // SECURITY: a directory that somebody else made could hold links to files of theirs.
+    // SECURITY: a directory that somebody else made could hold links to files of theirs, and root may write into anybody's.
     let found = fs::symlink_metadata(directory)?;
     if !found.is_dir() || found.mode() & 0o077 != 0 {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, "others may look into it"));
+    }
+    // A file that we make is ours.
+    let probe = directory.join(format!("OWNER{FRESH}"));
+    drop(fs::remove_file(&probe));
+    let ours =
+        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&probe)?.metadata()?.uid();
+    fs::remove_file(&probe)?;
+    if found.uid() != ours {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to somebody else"));
     }
     Ok(())
 }
@@ -146,7 +171,7 @@ fn make_private(directory: &Path) -> io::Result<()> {
 /// Writes a new file and puts it in the place of the old one.
 fn write_private(path: &Path, value: &SecretString) -> io::Result<()> {
     let mut fresh = PathBuf::from(path).into_os_string();
-    fresh.push(".new");
+    fresh.push(FRESH);
     let mut options = fs::OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
@@ -190,6 +215,38 @@ mod tests {
         assert_eq!(environment().write_directory(&directory).unwrap_err().kind(), ErrorKind::Invalid);
         Environment::remove_directory(&directory).unwrap();
         assert!(!directory.exists());
+    }
+
+    #[test]
+    fn what_else_is_in_a_directory_stays() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("home");
+        environment().write_directory(&directory).unwrap();
+        fs::write(directory.join("thesis.tex"), "years of work").unwrap();
+        fs::create_dir(directory.join("PICTURES")).unwrap();
+        let error = Environment::remove_directory(&directory).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        let mut left: Vec<_> =
+            fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["PICTURES", "thesis.tex"]);
+    }
+
+    #[test]
+    fn a_directory_of_somebody_else_is_not_written_into() {
+        use std::os::unix::fs::chown;
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("theirs");
+        environment().write_directory(&directory).unwrap();
+        match chown(&directory, Some(65_534), None) {
+            Ok(()) => {
+                let error = environment().write_directory(&directory).unwrap_err();
+                let why = std::error::Error::source(&error).unwrap().to_string();
+                assert!(error.kind() == ErrorKind::Invalid && why.contains("somebody else"), "{why}");
+            }
+            // Only root can give a directory away, and only root could write into another's.
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::PermissionDenied),
+        }
     }
 
     #[test]

@@ -161,5 +161,10 @@ fn variable(path: &str, name: &str, mistakes: &mut Diagnostics) -> bool {
         mistakes.push(Diagnostic::new(Code::Variable, path, message).help("choose another name for it"));
         return false;
     }
+    if environment::loads_code(name) {
+        let message = format!("`{name}` decides what code a program loads");
+        mistakes.push(Diagnostic::new(Code::Variable, path, message).help("choose another name for it"));
+        return false;
+    }
     true
 }

@@ -110,6 +110,15 @@ fn every_mistake_is_told_at_its_place() {
             (RepeatedField, "services[0].secrets.KEY", r#""KEY""#),
         ],
     );
+    // A stored secret's value must not choose the code that runs.
+    check(
+        &service(r#""secrets": {"LD_PRELOAD": "a", "NODE_OPTIONS": "a"}, "databases": {"PYTHONPATH": "d"}"#),
+        &[
+            (Variable, "services[0].secrets.LD_PRELOAD", r#""LD_PRELOAD""#),
+            (Variable, "services[0].secrets.NODE_OPTIONS", r#""NODE_OPTIONS""#),
+            (Variable, "services[0].databases.PYTHONPATH", r#""PYTHONPATH""#),
+        ],
+    );
     check(&service(r#""secrets": {"KEY": "A!"}"#), &[(Name, "services[0].secrets.KEY", r#""KEY""#)]);
     check(
         r#"{"solution": "a", "services": [{"name": "x", "roles": ["r"]}, {"name": "x", "roles": ["r"]}]}"#,
