@@ -2,14 +2,16 @@
 
 mod control;
 mod pace;
+mod session;
 mod swap;
 mod walk;
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tokio_postgres::Client;
 
 pub use self::control::{JobControl, JobStatus};
+pub use self::session::JobSession;
 pub(crate) use self::{
     control::Checkpoint,
     swap::{Swap, Swaps},
@@ -68,6 +70,7 @@ impl Progress {
 /// The choices that every job offers.
 pub(crate) struct Job {
     pub(crate) settings: Vec<(String, String)>,
+    pub(crate) session: Option<Arc<dyn JobSession>>,
     pub(crate) batch_size: u32,
     pub(crate) max_per_second: Option<u32>,
     pub(crate) control: Option<JobControl>,
@@ -106,6 +109,7 @@ impl Default for Job {
     fn default() -> Self {
         Self {
             settings: Vec::new(),
+            session: None,
             batch_size: 1000,
             max_per_second: None,
             control: None,
@@ -207,6 +211,13 @@ macro_rules! job_methods {
         {
             self.$job.settings =
                 settings.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+            self
+        }
+
+        /// Begins every transaction as somebody, where settings are not enough: claims that are signed for it.
+        #[must_use]
+        pub fn session(mut self, session: std::sync::Arc<dyn $crate::JobSession>) -> Self {
+            self.$job.session = Some(session);
             self
         }
 

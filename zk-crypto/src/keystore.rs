@@ -59,6 +59,16 @@ pub trait KeyStore: fmt::Debug + Send + Sync {
     /// As [`KeyStore::active`].
     async fn list(&self, scope: Option<&Scope>) -> Result<Vec<KeyRecord>, Error>;
 
+    /// Returns every key as [`KeyStore::list`] does, and in the place of a record that cannot be read its error, which names it:
+    /// one broken record keeps nobody from the others. Without another implementation, what `list` returns.
+    ///
+    /// # Errors
+    ///
+    /// As [`KeyStore::active`].
+    async fn list_each(&self) -> Result<Vec<Result<KeyRecord, Error>>, Error> {
+        Ok(self.list(None).await?.into_iter().map(Ok).collect())
+    }
+
     /// Replaces the wrapped bytes of a key by the same key wrapped again.
     ///
     /// # Errors

@@ -105,7 +105,7 @@ pub use index::{
     BlindIndex, Hazard, IndexSpec, Indexer, Leakage, MAX_TOKEN, Normalizer, SlowHash, Token, TokenPair,
 };
 #[cfg(feature = "postgres")]
-pub use job::{AfterFailure, JobControl, JobStatus, Progress};
+pub use job::{AfterFailure, JobControl, JobSession, JobStatus, Progress};
 #[cfg(unix)]
 pub use keystore::FileKeyStore;
 #[cfg(feature = "postgres")]

@@ -118,8 +118,9 @@ impl Migration {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Denied`] when the role does not own the table, or the trigger's function is somebody else's; otherwise
-    /// what the database says.
+    /// [`ErrorKind::Denied`] when the role does not own the table, or the trigger's function is somebody else's;
+    /// [`ErrorKind::Unavailable`] when the table cannot be locked within 5 seconds, because everybody else would wait behind
+    /// us; otherwise what the database says.
     pub async fn prepare(&self, client: &Client) -> Result<(), Error> {
         JobControl::install(client).await?;
         let guard = self.twin.guard_function();
@@ -180,7 +181,8 @@ impl Migration {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Open`] when a row does not open, which stays then.
+    /// [`ErrorKind::Open`] when a row does not open, which stays then; [`ErrorKind::Unavailable`] when the table cannot be
+    /// locked within 5 seconds.
     pub async fn roll_back(&self, client: &mut Client, encryptor: &Encryptor) -> Result<u64, Error> {
         let transaction = self.job.begin(client).await?;
         transaction.batch_execute(&self.twin.reopen()).await.map_err(|e| cannot(&e))?;

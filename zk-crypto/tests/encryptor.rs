@@ -294,6 +294,39 @@ async fn a_key_that_was_wrapped_wrongly_does_not_replace_the_right_one() {
     assert_eq!(*another.open(&world.scope, &place(1), &sealed).await.unwrap(), b"text");
 }
 
+/// One record that the KMS does not unwrap keeps no other key under the former version, and is named.
+#[tokio::test]
+async fn a_key_that_cannot_be_wrapped_again_keeps_no_other_from_it() {
+    let world = World::new(EncryptorConfig::default());
+    let scopes = ["6", "7", "8"].map(|tenant| Scope::tenant(tenant).unwrap());
+    let mut ids = Vec::new();
+    for scope in &scopes {
+        ids.push(world.encryptor.create_key(scope).await.unwrap());
+    }
+    let wrapped = async |scope: &Scope| world.store.active(scope).await.unwrap().unwrap().wrapped.unwrap();
+    let (right, theirs) = (wrapped(&scopes[0]).await, wrapped(&scopes[1]).await);
+    world.store.replace_wrapped(ids[0], &right, &theirs).await.unwrap();
+    world.kms.local.rotate().unwrap();
+    let mut seen = Vec::new();
+    let rewrapped = world.encryptor.rewrap_keys(|p| seen.push((p.rewrapped, p.failed))).await;
+    let error = rewrapped.unwrap_err();
+    assert_eq!(seen, [(0, 1), (1, 1), (2, 1)]);
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    let text = error.to_string();
+    assert!(text.starts_with("1 of 3 data keys") && text.contains(&ids[0].to_string()), "{text}");
+    assert!(std::error::Error::source(&error).is_some(), "the KMS says why");
+    for scope in &scopes[1..] {
+        assert_eq!(wrapped(scope).await.version().as_str(), "2");
+    }
+    // An outage is nobody's fault: the run ends at once.
+    world.store.replace_wrapped(ids[0], &theirs, &right).await.unwrap();
+    world.kms.door.says(Answer::Away);
+    let error = world.encryptor.rewrap_keys(|_| panic!("there is nothing to count")).await.unwrap_err();
+    assert!(error.is_transient(), "{error}");
+    world.kms.door.says(Answer::Right);
+    assert_eq!(world.encryptor.rewrap_keys(|_| ()).await.unwrap().rewrapped, 1);
+}
+
 /// The commitment catches what a KMS without context would let through.
 #[tokio::test]
 async fn a_key_that_is_not_the_one_named_is_noticed() {

@@ -87,6 +87,8 @@ async fn keys_of_other_scopes_are_refused() {
     }
     let listed: Vec<_> = store.list(None).await.unwrap().into_iter().map(|record| record.id).collect();
     assert_eq!(listed, [ours]);
+    let listed: Vec<_> = store.list_each().await.unwrap().into_iter().map(|each| each.unwrap().id).collect();
+    assert_eq!(listed, [ours]);
     assert_eq!(whole.list(None).await.unwrap().len(), 2);
     for wrong in ["", "a b", "a*b", "**", "tenant:*x"] {
         let refused = ScopedKeyStore::new(whole.clone(), [wrong]).unwrap_err();
@@ -100,7 +102,7 @@ mod server {
 
     use zk_crypto::{
         Access, Encryptor, EncryptorConfig, ErrorKind, JobControl, KeyState, KeyStore, PostgresKeyStore,
-        Scope,
+        Scope, ScopedKeyStore,
     };
     use zk_kms::LocalKms;
 
@@ -122,6 +124,33 @@ mod server {
         first.unwrap();
         second.unwrap();
         PostgresKeyStore::install(&a).await.unwrap();
+    }
+
+    /// Whoever can write the table can break a row: the keys in the others are wrapped again all the same.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_broken_row_keeps_no_other_key_from_being_wrapped_again() {
+        let (database, store) = store().await;
+        let store: Arc<dyn KeyStore> = Arc::new(store);
+        let kms = Arc::new(LocalKms::ephemeral("k").unwrap());
+        let encryptor = Encryptor::new(kms.clone(), store.clone(), EncryptorConfig::default()).unwrap();
+        let mut ids = Vec::new();
+        for scope in ["a", "b", "c"] {
+            ids.push(encryptor.create_key(&Scope::new(scope).unwrap()).await.unwrap());
+        }
+        let client = database.connect().await.unwrap();
+        let broken = "UPDATE zk.data_keys SET wrapped = '\\x00' WHERE scope = 'a'";
+        client.execute(broken, &[]).await.unwrap();
+        kms.rotate().unwrap();
+        assert_eq!(store.list(None).await.unwrap_err().kind(), ErrorKind::Corrupt);
+        let scoped: Arc<dyn KeyStore> = Arc::new(ScopedKeyStore::new(store, ["b"]).unwrap());
+        let only_b = Encryptor::new(kms, scoped, EncryptorConfig::default()).unwrap();
+        for (encryptor, counts) in [(&only_b, (2, 1, 0, 1)), (&encryptor, (3, 1, 1, 1))] {
+            let mut done = zk_crypto::Rewrapped::default();
+            let error = encryptor.rewrap_keys(|so_far| done = *so_far).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt);
+            assert!(error.to_string().contains(&ids[0].to_string()), "{error}");
+            assert_eq!((done.total, done.rewrapped, done.current, done.failed), counts);
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]

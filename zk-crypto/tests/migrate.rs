@@ -179,6 +179,27 @@ async fn a_trigger_function_of_a_stranger_is_refused() {
     give(&owner).await.unwrap();
 }
 
+/// A change of the table that waits makes everybody wait who comes after it: so it gives up, and says what to do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_others_hold_is_not_waited_for() {
+    let world = World::new(3).await;
+    let (client, mut another, reader) = (world.client().await, world.client().await, world.client().await);
+    let migration = world.migration("name");
+    migration.prepare(&client).await.unwrap();
+    reader.batch_execute("BEGIN; INSERT INTO people (id, name) VALUES (4, 'x')").await.unwrap();
+    let start = Instant::now();
+    let (prepared, rolled_back) =
+        tokio::join!(migration.prepare(&client), migration.roll_back(&mut another, &world.encryptor));
+    let errors = [prepared.unwrap_err(), rolled_back.unwrap_err()];
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.to_string().contains("somebody else held a lock"), "{error}");
+    }
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    let timeout = client.query_one("SHOW lock_timeout", &[]).await.unwrap();
+    assert_eq!(timeout.get::<_, String>(0), "0", "the session is as it was");
+}
+
 #[tokio::test]
 async fn two_columns_never_share_a_state() {
     let state = |table, column| {

@@ -11,10 +11,10 @@ use std::{
     time::Duration,
 };
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Transaction};
 use zk_crypto::{
-    AfterFailure, Context, Encryptor, EncryptorConfig, ErrorKind, KeyId, MemoryKeyStore, Reseal, Scope,
-    Sealed,
+    AfterFailure, Context, Encryptor, EncryptorConfig, Error, ErrorKind, JobSession, KeyId, MemoryKeyStore,
+    Reseal, Scope, Sealed,
 };
 use zk_kms::LocalKms;
 
@@ -279,6 +279,61 @@ async fn row_level_security_sees_the_settings() {
     let mut owner = world.client().await;
     assert_eq!(world.job().remaining(&mut owner, &world.encryptor).await.unwrap().values().sum::<u64>(), 5);
     assert!(!format!("{:?}", world.job().settings([("zk.tenant", "hidden")])).contains("hidden"));
+}
+
+/// Claims that hold for one transaction, as zk-policy signs them: made here without a signature.
+struct ForOneTransaction {
+    made: AtomicU64,
+    /// How often before it fails.
+    left: u64,
+}
+
+const CLAIM: &str = "pg_backend_pid() || '@' || extract(epoch FROM transaction_timestamp())::text";
+
+#[async_trait::async_trait]
+impl JobSession for ForOneTransaction {
+    async fn begin(&self, transaction: &Transaction<'_>) -> Result<(), Error> {
+        if self.made.fetch_add(1, SeqCst) >= self.left {
+            return Err(Error::new(ErrorKind::Denied, "no claims are left"));
+        }
+        let set = format!("SELECT set_config('zk.signed', {CLAIM}, true)");
+        transaction.execute(&set, &[]).await.unwrap();
+        Ok(())
+    }
+}
+
+/// Every transaction of a job is begun as whoever it is given, also those that count and look for what is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_transaction_has_the_claims_that_are_made_for_it() {
+    let world = World::new(20).await;
+    let role = testkit::unique_name("job");
+    let setup = format!(
+        "CREATE ROLE {role} LOGIN PASSWORD 'correct-horse';
+         ALTER TABLE \"Weird \"\"t\" ENABLE ROW LEVEL SECURITY;
+         CREATE POLICY p ON \"Weird \"\"t\" USING (current_setting('zk.signed', true) = {CLAIM});
+         GRANT SELECT (id, ssn), UPDATE (ssn) ON \"Weird \"\"t\" TO {role}"
+    );
+    world.client().await.batch_execute(&setup).await.unwrap();
+    world.encryptor.rotate_key(&world.scope).await.unwrap();
+    let mut client = world.database.connect_as(&role, "correct-horse").await.unwrap();
+    assert_eq!(world.job().run(&mut client, &world.encryptor).await.unwrap(), 0, "no claims, no rows");
+
+    let session = |left| Arc::new(ForOneTransaction { made: AtomicU64::new(0), left });
+    let few = session(3);
+    let error = world.job().session(few.clone()).batch_size(5).run(&mut client, &world.encryptor).await;
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::Denied);
+    let enough = session(u64::MAX);
+    let job = world.job().session(enough.clone()).batch_size(5);
+    assert_eq!(job.remaining(&mut client, &world.encryptor).await.unwrap().values().sum::<u64>(), 5);
+    assert_eq!(
+        job.run(&mut client, &world.encryptor).await.unwrap(),
+        5,
+        "the batches before the failure stay"
+    );
+    assert!(job.remaining(&mut client, &world.encryptor).await.unwrap().is_empty());
+    assert!(enough.made.load(SeqCst) >= 4, "counting, working, looking for what is left, counting");
+    let left = client.query_one("SELECT current_setting('zk.signed', true)", &[]).await.unwrap();
+    assert_eq!(left.get::<_, &str>(0), "", "the claims ended with their transactions");
 }
 
 /// A policy that hides rows from UPDATE must not make the job run forever.

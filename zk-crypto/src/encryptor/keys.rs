@@ -1,6 +1,6 @@
 //! The life of data keys: made, rotated, wrapped again, disabled, destroyed.
 
-use zk_kms::DataKey;
+use zk_kms::{DataKey, KeyVersion};
 
 use super::{Encryptor, no_key};
 use crate::{Error, ErrorKind, KeyId, KeyRecord, KeyState, Scope, cache::Wanted};
@@ -19,7 +19,12 @@ pub struct Rewrapped {
     pub conflicts: usize,
     /// Keys under another key-encryption key, which this encryptor's KMS cannot unwrap.
     pub foreign: usize,
+    /// Keys that stay as they are, because their record is broken or the KMS does not unwrap them.
+    pub failed: usize,
 }
+
+/// How many of the keys that failed an error names.
+const NAMED: usize = 10;
 
 impl Encryptor {
     /// Makes the first data key of a scope.
@@ -85,48 +90,73 @@ impl Encryptor {
     /// Wraps every data key again that is not under the current version of the KEK: the second half of rotating a KEK.
     ///
     /// No data row is touched. It can be stopped and run again at any time, in many processes. `progress` is called
-    /// after each key.
+    /// after each key. A key that cannot be wrapped again keeps none of the others from it.
     ///
     /// # Errors
     ///
-    /// What the KMS or the store says; keys wrapped again before stay so. [`ErrorKind::Corrupt`] when what the KMS wrapped
-    /// does not unwrap to the same key: each is tried before it replaces the former one.
+    /// [`ErrorKind::Corrupt`] after all keys were tried, naming those that failed: a record that is none, a key that the KMS
+    /// does not know, or one that it wrapped as another key, which is tried before it replaces the former copy. What the KMS
+    /// or the store says, at once, when it is not about one key: that it is away, or refuses. Keys that were wrapped again
+    /// stay so.
     pub async fn rewrap_keys<P>(&self, mut progress: P) -> Result<Rewrapped, Error>
     where
         P: FnMut(&Rewrapped) + Send,
     {
         let status = self.kms.status().await.map_err(|e| Error::kms("cannot rewrap keys", e))?;
-        let records = self.store.list(None).await?;
-        let mut done = Rewrapped {
-            total: records.iter().filter(|r| r.wrapped.is_some()).count(),
-            ..Rewrapped::default()
-        };
-        for record in &records {
-            let Some(wrapped) = &record.wrapped else { continue };
-            if wrapped.uri() != self.kms.uri() {
-                done.foreign += 1;
-            } else if wrapped.version() == status.version() {
-                done.current += 1;
-            } else {
-                let context = wrapping_context(&record.scope, record.generation, record.id)?;
-                let again = self.kms.rewrap_key(wrapped, &context, &context).await;
-                let cannot = |e| Error::kms(&format!("cannot rewrap data key {}", record.id), e);
-                let again = again.map_err(cannot)?;
-                // SECURITY: it replaces the only copy. Whatever the KMS made of it, it must be this key.
-                let unwrapped = self.kms.unwrap_key(&again, &context).await.map_err(cannot)?;
-                if KeyId::of(&unwrapped)? != record.id {
-                    let text = format!("data key {} was wrapped again as another key", record.id);
-                    return Err(Error::new(ErrorKind::Corrupt, text));
+        let records = self.store.list_each().await?;
+        let lives = |r: &&Result<KeyRecord, Error>| r.as_ref().map_or(true, |r| r.wrapped.is_some());
+        let mut done = Rewrapped { total: records.iter().filter(lives).count(), ..Rewrapped::default() };
+        let mut failures = Vec::new();
+        for record in records {
+            let rewrapped = match record {
+                Ok(KeyRecord { wrapped: None, .. }) => continue,
+                Ok(record) => self.rewrap(&record, status.version(), &mut done).await,
+                Err(error) => Err(error),
+            };
+            match rewrapped {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    done.failed += 1;
+                    failures.push(error);
                 }
-                match self.store.replace_wrapped(record.id, wrapped, &again).await {
-                    Ok(()) => done.rewrapped += 1,
-                    Err(error) if error.kind() == ErrorKind::Conflict => done.conflicts += 1,
-                    Err(error) => return Err(error),
-                }
+                Err(error) => return Err(error),
             }
             progress(&done);
         }
-        Ok(done)
+        failed(&failures, &done).map_or(Ok(done), Err)
+    }
+
+    /// Wraps one key again, if it is to be, and counts it.
+    async fn rewrap(
+        &self,
+        record: &KeyRecord,
+        current: &KeyVersion,
+        done: &mut Rewrapped,
+    ) -> Result<(), Error> {
+        let Some(wrapped) = &record.wrapped else { return Ok(()) };
+        if wrapped.uri() != self.kms.uri() {
+            done.foreign += 1;
+            return Ok(());
+        }
+        if wrapped.version() == current {
+            done.current += 1;
+            return Ok(());
+        }
+        let context = wrapping_context(&record.scope, record.generation, record.id)?;
+        let cannot = |e| Error::kms(&format!("cannot rewrap data key {}", record.id), e);
+        let again = self.kms.rewrap_key(wrapped, &context, &context).await.map_err(cannot)?;
+        // SECURITY: it replaces the only copy. Whatever the KMS made of it, it must be this key.
+        let unwrapped = self.kms.unwrap_key(&again, &context).await.map_err(cannot)?;
+        if KeyId::of(&unwrapped)? != record.id {
+            let text = format!("data key {} was wrapped again as another key", record.id);
+            return Err(Error::new(ErrorKind::Corrupt, text));
+        }
+        match self.store.replace_wrapped(record.id, wrapped, &again).await {
+            Ok(()) => done.rewrapped += 1,
+            Err(error) if error.kind() == ErrorKind::Conflict => done.conflicts += 1,
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     /// Stops a key from sealing and opening, until [`Encryptor::enable_key`].
@@ -280,6 +310,21 @@ impl Encryptor {
     fn forget_key(&self, id: KeyId) {
         self.cache.forget(|_, key| key.id == id);
     }
+}
+
+/// One error of those that were about single keys, with the cause of the first.
+fn failed(failures: &[Error], done: &Rewrapped) -> Option<Error> {
+    let named: Vec<String> = failures.iter().take(NAMED).map(Error::to_string).collect();
+    let more = failures.len().saturating_sub(NAMED);
+    let more = if more == 0 { String::new() } else { format!("; and {more} more") };
+    let Rewrapped { total, failed, .. } = done;
+    let text = format!("{failed} of {total} data keys were not wrapped again: {}{more}", named.join("; "));
+    let cause = std::error::Error::source(failures.first()?).map(ToString::to_string);
+    let error = Error::new(ErrorKind::Corrupt, text);
+    Some(match cause {
+        Some(cause) => error.with_source(cause),
+        None => error,
+    })
 }
 
 /// SPEC.md, section 3: what a wrapped data key is bound to.

@@ -52,6 +52,7 @@ impl Job {
         work: &S,
     ) -> Result<Batch, Error> {
         let transaction = client.transaction().await.map_err(|e| cannot(&e))?;
+        self.identify(&transaction).await?;
         let has_begun = walk.has_begun();
         if !has_begun {
             self.set(&transaction).await?;

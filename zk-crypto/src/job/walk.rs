@@ -89,8 +89,17 @@ impl Job {
     /// Begins a transaction with the settings of the job.
     pub(crate) async fn begin<'a>(&self, client: &'a mut Client) -> Result<Transaction<'a>, Error> {
         let transaction = client.transaction().await.map_err(|e| cannot(&e))?;
+        self.identify(&transaction).await?;
         self.set(&transaction).await?;
         Ok(transaction)
+    }
+
+    /// Says who the transaction belongs to.
+    pub(crate) async fn identify(&self, transaction: &Transaction<'_>) -> Result<(), Error> {
+        match &self.session {
+            Some(session) => session.begin(transaction).await,
+            None => Ok(()),
+        }
     }
 
     /// Asks whether there is a row, with the settings of the job.

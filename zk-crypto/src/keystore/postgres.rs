@@ -87,13 +87,16 @@ impl PostgresKeyStore {
         condition: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<KeyRecord>, Error> {
+        self.rows(condition, params).await?.iter().map(record).collect()
+    }
+
+    async fn rows(&self, condition: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Error> {
         let client = self.client().await?;
         let query = format!(
             "SELECT {COLUMNS} FROM zk.data_keys WHERE {condition} ORDER BY scope COLLATE \"C\", generation"
         );
         let statement = client.prepare_cached(&query).await.map_err(|e| failed("cannot read keys", &e))?;
-        let rows = client.query(&statement, params).await.map_err(|e| failed("cannot read keys", &e))?;
-        rows.iter().map(record).collect()
+        client.query(&statement, params).await.map_err(|e| failed("cannot read keys", &e))
     }
 
     /// Runs a change that must find exactly one row in the expected state.
@@ -171,6 +174,10 @@ impl KeyStore for PostgresKeyStore {
         }
     }
 
+    async fn list_each(&self) -> Result<Vec<Result<KeyRecord, Error>>, Error> {
+        Ok(self.rows("true", &[]).await?.iter().map(record).collect())
+    }
+
     async fn replace_wrapped(&self, id: KeyId, old: &WrappedKey, new: &WrappedKey) -> Result<(), Error> {
         self.change(
             "UPDATE zk.data_keys SET wrapped = $3, kek_uri = $4, kek_version = $5 WHERE id = $1 AND wrapped = $2",
@@ -217,7 +224,11 @@ impl KeyStore for PostgresKeyStore {
 
 /// A row as a record. The table checks itself, but whoever can write it is not trusted.
 fn record(row: &Row) -> Result<KeyRecord, Error> {
-    let corrupt = || Error::new(ErrorKind::Corrupt, "a row of the key table is not a key record");
+    let corrupt = || {
+        let id = row.try_get::<_, &[u8]>("id").ok().and_then(|id| KeyId::from_slice(id).ok());
+        let named = id.map_or_else(|| "without an id".to_owned(), |id| format!("of data key {id}"));
+        Error::new(ErrorKind::Corrupt, format!("the row {named} in the key table is not a key record"))
+    };
     let wrapped: Option<&[u8]> = row.try_get("wrapped").map_err(|_| corrupt())?;
     let wrapped = wrapped.map(WrappedKey::from_bytes).transpose().map_err(|_| corrupt())?;
     let number = |column: &str| -> Result<u32, Error> {
@@ -259,6 +270,10 @@ pub(crate) fn failed(doing: &str, error: &tokio_postgres::Error) -> Error {
                 ErrorKind::Invalid,
                 "there is no such table or column; `zk.data_keys` is made by PostgresKeyStore::install",
             )
+        } else if *code == SqlState::LOCK_NOT_AVAILABLE {
+            let reason =
+                "somebody else held a lock for longer than is waited for; end what holds it, or call again";
+            (ErrorKind::Unavailable, reason)
         } else if *code == SqlState::UNDEFINED_OBJECT {
             (ErrorKind::Invalid, "there is no such role")
         } else if ["22", "23", "42"].iter().any(|class| code.code().starts_with(class)) {

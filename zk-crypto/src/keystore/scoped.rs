@@ -111,6 +111,13 @@ impl KeyStore for ScopedKeyStore {
         Ok(records)
     }
 
+    async fn list_each(&self) -> Result<Vec<Result<KeyRecord, Error>>, Error> {
+        let mut records = self.store.list_each().await?;
+        // Whose a record is that cannot be read is not known: its error stays, so that nobody takes the others for all.
+        records.retain(|record| record.as_ref().map_or(true, |record| self.allows(&record.scope)));
+        Ok(records)
+    }
+
     async fn replace_wrapped(&self, id: KeyId, old: &WrappedKey, new: &WrappedKey) -> Result<(), Error> {
         self.check_id(id).await?;
         self.store.replace_wrapped(id, old, new).await

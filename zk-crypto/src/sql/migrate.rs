@@ -19,6 +19,9 @@ pub(crate) struct Twin {
     guard: String,
 }
 
+/// How long a change of the table waits for those who use it: everybody who comes after it waits as well.
+const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '5s'";
+
 /// How a plaintext becomes bytes and comes back: as typed columns do (SPEC.md, section 8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
@@ -71,11 +74,11 @@ impl Twin {
         &self.table
     }
 
-    /// Adds the twin, and the trigger that empties it when somebody changes the plaintext only.
+    /// Adds the twin, and the trigger that empties it when somebody changes the plaintext only. One text is one transaction.
     pub(crate) fn prepare(&self) -> String {
         let Self { table, sealed, .. } = self;
         format!(
-            "ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {sealed} bytea \
+            "{LOCK_TIMEOUT}; ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {sealed} bytea \
              CHECK (pg_catalog.octet_length({sealed}) >= 57 AND pg_catalog.get_byte({sealed}, 0) IN (1, 2)); {}",
             self.guard_of(&self.before_cut_over())
         )
@@ -83,7 +86,7 @@ impl Twin {
 
     /// Nobody writes while this runs: what was counted stays true.
     pub(crate) fn lock(&self) -> String {
-        format!("SET LOCAL lock_timeout = '5s'; LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", self.table)
+        format!("{LOCK_TIMEOUT}; LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", self.table)
     }
 
     /// From now on a plaintext is refused, or dropped where it is sealed as well.
@@ -104,7 +107,7 @@ impl Twin {
 
     /// Back to where both columns are written.
     pub(crate) fn reopen(&self) -> String {
-        self.guard_of(&self.before_cut_over())
+        format!("{LOCK_TIMEOUT}; {}", self.guard_of(&self.before_cut_over()))
     }
 
     /// Rows that hold plaintext and nothing sealed, of every scope.

@@ -24,6 +24,8 @@ pub async fn records_come_back(store: &dyn KeyStore) -> Result<(), Broken> {
     law.holds(active.as_ref() == Some(&b2), "active gave another record")?;
     let all = law.ok("list", store.list(None).await)?;
     law.holds(ids(&all) == [b1.id, b2.id, a1.id], "the list is not by scope (as bytes) and generation")?;
+    let each: Vec<KeyRecord> = law.ok("list_each", store.list_each().await)?.into_iter().flatten().collect();
+    law.holds(each == all, "the list with broken records is another list")?;
     let of_a = law.ok("list", store.list(Some(&a1.scope)).await)?;
     law.holds(of_a == [a1], "the list of one scope holds others")?;
     let nothing = law.record("nobody", 1)?;
