@@ -3,16 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::Empty;
 use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres::Client;
 use zk_creds::postgres::{
-    CertificateRequest, Endpoint, Handover, HttpsRenewer, Issuer, IssuerConfig, Keeper, KeeperConfig,
-    Lifetimes, Login,
+    CertificateRequest, Endpoint, Handover, HttpsCertifier, HttpsRenewer, Issuer, IssuerConfig, Keeper,
+    KeeperConfig, Lifetimes, Login,
 };
 use zk_creds::secret::Secrets;
 use zk_creds::signed::{SignedClaims, SigningKey, TokenSigner, TokenVerifier};
-use zk_creds::tls::{Authority, Material, Names, Tls};
-use zk_creds::{Environment, Manifest, Service};
+use zk_creds::tls::{Authority, FollowConfig, Material, MaterialFiles, Names, Servers, Tls, https};
+use zk_creds::{Environment, Manifest, Service, Term};
 use zk_crypto::{KeyStore, ScopedKeyStore};
 
 use crate::Run;
@@ -32,13 +34,23 @@ fn renewing(tls: Tls) -> Run {
     Ok(())
 }
 
+async fn keeping_a_certificate(material: Material, term: Term, database_root: String) -> Run {
+    block!("credentials.4");
+    Ok(())
+}
+
+async fn following_files() -> Run {
+    block!("credentials.5");
+    Ok(())
+}
+
 async fn certificates(
     (issuer, mut client, authority): (Issuer, Client, Authority),
     (pem, next_pem): (String, String),
     lifetimes: Lifetimes,
     (tls, material): (Tls, Material),
 ) -> Run {
-    block!("credentials.4");
+    block!("credentials.6");
     Ok(())
 }
 
@@ -47,12 +59,12 @@ async fn loans(
     (secrets, service): (Secrets, &Service),
     mut environment: Environment,
 ) -> Run {
-    block!("credentials.5");
+    block!("credentials.7");
     Ok(())
 }
 
 fn signed_tokens(stored: SecretString) -> Run {
-    block!("credentials.6");
+    block!("credentials.8");
     Ok(())
 }
 
