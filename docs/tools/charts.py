@@ -78,18 +78,18 @@ def rls(folder):
 
 
 def decide(folder):
-    ours, cedar = Figures(folder / "decide.txt"), Figures(folder / "decide-cedar.txt")
+    figures = Figures(folder / "decide.txt")
     groups = []
     for kind in ("of a kind", "that have nothing in common"):
         rows = []
         for count in (1, 10, 50):
             title = f"One decision, {count} rules {kind}"
             rules = "1 rule" if count == 1 else f"{count} rules"
-            rows.append(time_bar(f"{rules}, zk-policy", ours.seconds(title, "zk-policy `decide`"), "ours", 300e-9))
-            rows.append(time_bar(f"{rules}, Cedar", cedar.seconds(title, "cedar-policy `is_authorized`")))
+            rows.append(time_bar(f"{rules}, zk-policy", figures.seconds(title, "zk-policy `decide`"), "ours", 300e-9))
+            rows.append(time_bar(f"{rules}, Cedar", figures.seconds(title, "cedar-policy `is_authorized`")))
         groups.append((f"rules {kind}", rows))
     told = "Time of one decision in process. Each step to the right of the axis is ten times as long."
-    return bars("Deciding in process", told, groups, [ours.origin(), cedar.origin()], log=True, mark="at most wanted")
+    return bars("Deciding in process", told, groups, [figures.origin()], log=True, mark="at most wanted")
 
 
 def seal_small(folder):
