@@ -8,7 +8,7 @@ use deadpool_postgres::Pool;
 use testkit::Cluster;
 use tokio::task::JoinSet;
 use zk_crypto::{Context, Encryptor, EncryptorConfig, PostgresKeyStore, Scope};
-use zk_kms::{DataKey, Error, KeyStatus, KeyUri, Kms, LocalKms, WrappedKey};
+use zk_kms::{Capabilities, DataKey, Error, KeyStatus, KeyUri, Kms, LocalKms, WrappedKey};
 
 use crate::{Random, ms, timed};
 
@@ -131,5 +131,9 @@ impl Kms for Counted {
 
     async fn status(&self) -> Result<KeyStatus, Error> {
         self.inner.status().await
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
     }
 }
