@@ -24,7 +24,7 @@ const RULES: &str = "
   table notes {
     tenant tenant = claim.tenant
     allow clerk select where region in claim.regions or region is null
-    allow boss select
+    allow boss select, update
   }";
 
 struct Lab {
@@ -180,6 +180,53 @@ async fn a_session_that_is_dropped_or_fails_leaves_nothing_behind() {
     }
 }
 
+/// The last statement commits with it what was done before. One that fails commits nothing, whether the server refuses it or
+/// this side, before it is sent.
+#[tokio::test]
+async fn the_last_statement_commits_unless_it_fails() {
+    for signed in [false, true] {
+        let lab = Lab::create(signed).await;
+        let session = lab.session("boss", 2);
+        let pool = lab.pool("boss");
+        let region = async || {
+            let mut client = pool.get().await.unwrap();
+            let statement = client.prepare_cached("SELECT region FROM notes").await.unwrap();
+            let transaction = lab.begin(&session, &mut client).await.unwrap();
+            let rows = transaction.query_and_commit(&statement, &[]).await.unwrap();
+            assert_clean_soon(client, &pool, &session).await;
+            rows[0].get::<_, Option<String>>(0)
+        };
+        let set = "UPDATE notes SET region = $1 WHERE id = 2";
+        let divide = "SELECT 1 / $1::int4";
+        let (zero, text) = (0_i32, "1");
+        for (statement, parameter, code) in [
+            (divide, &zero as &(dyn tokio_postgres::types::ToSql + Sync), Some("22012")),
+            (divide, &text, None),
+        ] {
+            let mut client = pool.get().await.unwrap();
+            let (set, last) =
+                (client.prepare_cached(set).await.unwrap(), client.prepare_cached(statement).await.unwrap());
+            let transaction = lab.begin(&session, &mut client).await.unwrap();
+            assert_eq!(transaction.execute(&set, &[&"lost"]).await.unwrap(), 1);
+            let error = transaction.query_and_commit(&last, &[parameter]).await.unwrap_err();
+            assert_eq!(error.code().map(|code| code.code()), code, "{error}");
+            assert_clean_soon(client, &pool, &session).await;
+            assert_eq!(region().await, None);
+        }
+        let mut client = pool.get().await.unwrap();
+        let statement = client.prepare_cached(set).await.unwrap();
+        let transaction = lab.begin(&session, &mut client).await.unwrap();
+        assert_eq!(transaction.execute_and_commit(&statement, &[&"kept"]).await.unwrap(), 1);
+        assert_clean_soon(client, &pool, &session).await;
+        assert_eq!(region().await.as_deref(), Some("kept"));
+    }
+}
+
+async fn assert_clean_soon(client: deadpool_postgres::Client, pool: &Pool, session: &Session) {
+    drop(client);
+    assert_clean(pool, session.database_role(), "after the last statement").await;
+}
+
 #[tokio::test]
 async fn a_session_begins_in_its_own_role_only() {
     let lab = Lab::create(false).await;
@@ -257,5 +304,9 @@ async fn beginning_takes_one_round_trip() {
         assert_eq!(rows.len(), 2);
         transaction.commit().await.unwrap();
         assert_eq!(trips.load(Ordering::SeqCst) - before, 3, "signed: {signed}");
+
+        let transaction = lab.begin(&session, &mut client).await.unwrap();
+        assert_eq!(transaction.query_and_commit(&statement, &[]).await.unwrap().len(), 2);
+        assert_eq!(trips.load(Ordering::SeqCst) - before, 5, "begin, and everything else: signed: {signed}");
     }
 }

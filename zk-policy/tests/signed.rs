@@ -102,6 +102,26 @@ async fn signed_claims_hold_for_their_transaction() {
     assert_eq!(notes(&client).await, Ok(vec![]), "and not after it");
 }
 
+/// A job begins its own transactions, and has each signed.
+#[tokio::test]
+async fn a_transaction_that_somebody_else_began_is_signed() {
+    let lab = Lab::create().await;
+    let session = lab.session("clerk", 1);
+    let mut client = lab.connect(&session).await;
+    for _ in 0..2 {
+        let transaction = client.transaction().await.unwrap();
+        assert_eq!(notes(transaction.client()).await, Ok(vec![]));
+        session.signed(&lab.key).sign(transaction.client()).await.unwrap();
+        assert_eq!(notes(transaction.client()).await, Ok(vec![1, 3]));
+        transaction.commit().await.unwrap();
+        assert_eq!(notes(&client).await, Ok(vec![]), "and not after it");
+    }
+    session.signed(&lab.key).sign(&client).await.unwrap();
+    assert_eq!(notes(&client).await, Ok(vec![]), "nothing is signed outside of a transaction");
+    let error = lab.session("boss", 1).signed(&lab.key).sign(&client).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WrongRole, "{error}");
+}
+
 /// Everything an attacker can do with SQL of their own, in the middle of somebody's transaction or beside it.
 #[tokio::test]
 async fn injected_sql_cannot_choose_another_tenant() {

@@ -1,9 +1,10 @@
 //! A session on a connection: it enters a role once, and sets claims for one transaction at a time.
 
 use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Row};
 
 use super::{ClaimKey, Connection, Error, ErrorKind, SessionTransaction};
 use crate::session::Session;
@@ -103,19 +104,39 @@ impl SignedSession<'_> {
         connection: &'c mut C,
     ) -> Result<SessionTransaction<'c, C>, Error> {
         let transaction = SessionTransaction::new(connection);
-        let query = "SELECT current_user::text, pg_catalog.pg_backend_pid(),
-                            (extract(epoch FROM pg_catalog.transaction_timestamp()) * 1000000)::int8";
-        let row = transaction.start(query, &[]).await?;
+        let signed = self.signed_for(&transaction.start(ASK, &[]).await?)?;
+        transaction.send_ahead(SET, &[(&signed, Type::TEXT)]);
+        Ok(transaction)
+    }
+
+    /// Makes the claims hold in a transaction that somebody else has begun on a connection that acts as the session's role: for
+    /// a job that begins its own transactions. Outside of one they hold for nothing.
+    ///
+    /// # Errors
+    /// As [`begin`](Self::begin).
+    pub async fn sign(&self, client: &Client) -> Result<(), Error> {
+        let signed = self.signed_for(&client.query_typed_one(ASK, &[]).await?)?;
+        client.execute_typed(SET, &[(&signed, Type::TEXT)]).await?;
+        Ok(())
+    }
+
+    /// The signature for the connection and transaction that answered [`ASK`].
+    fn signed_for(&self, row: &Row) -> Result<String, Error> {
         self.session.check_role(row.try_get(0)?)?;
-        let (pid, began): (i32, i64) = (row.try_get(1)?, row.try_get(2)?);
+        let (pid, began): (i32, SystemTime) = (row.try_get(1)?, row.try_get(2)?);
+        let began = began.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros());
+        let began = i64::try_from(began).unwrap_or(i64::MAX);
         let claims: BTreeMap<&str, &str> =
             self.session.texts().filter_map(|(claim, text)| Some((claim, text?))).collect();
         let role = self.session.database_role();
-        let payload =
-            serde_json::json!({ "role": role, "pid": pid, "began": began, "claims": claims }).to_string();
-        let signed = self.key.sign(&payload);
-        transaction
-            .send_ahead("SELECT pg_catalog.set_config('zk.signed', $1, true)", &[(&signed, Type::TEXT)]);
-        Ok(transaction)
+        let payload = serde_json::json!({ "role": role, "pid": pid, "began": began, "claims": claims });
+        Ok(self.key.sign(&payload.to_string()))
     }
 }
+
+/// What is to be signed besides the claims, and what then says so.
+///
+/// SECURITY: neither is prepared under a name, and no name in them is looked up: SQL that somebody ran on the connection before
+/// could have put another statement or function in its place, and would then choose what is signed.
+const ASK: &str = "SELECT current_user, pg_catalog.pg_backend_pid(), pg_catalog.transaction_timestamp()";
+const SET: &str = "SELECT pg_catalog.set_config('zk.signed', $1, true)";

@@ -1,12 +1,13 @@
 //! A transaction that begins in one round trip and ends whatever happens to its owner.
 
+use std::future::poll_fn;
 use std::ops::Deref;
 use std::pin::pin;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
-use futures_util::future::try_join;
+use futures_util::future::{join, try_join};
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Row};
+use tokio_postgres::{Client, Row, Statement};
 
 use super::Error;
 
@@ -64,6 +65,38 @@ impl<'c, C: Connection> SessionTransaction<'c, C> {
         send(self.connection.client().execute_typed(query, parameters));
     }
 
+    /// Runs the last statement, which the connection has prepared, and commits, in one round trip. Returns its rows.
+    ///
+    /// When it fails nothing is committed, and the error is its own.
+    ///
+    /// # Errors
+    /// Those of the statement and of the connection, as they are; for constraints that were deferred, those of the server.
+    pub async fn query_and_commit(
+        mut self,
+        statement: &Statement,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let client = self.connection.client();
+        let (rows, has_ended) = commit_behind(client, client.query(statement, parameters)).await;
+        self.open = !has_ended;
+        rows
+    }
+
+    /// As [`query_and_commit`](Self::query_and_commit), for a statement that returns no rows. Returns how many it changed.
+    ///
+    /// # Errors
+    /// As [`query_and_commit`](Self::query_and_commit).
+    pub async fn execute_and_commit(
+        mut self,
+        statement: &Statement,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<u64, tokio_postgres::Error> {
+        let client = self.connection.client();
+        let (changed, has_ended) = commit_behind(client, client.execute(statement, parameters)).await;
+        self.open = !has_ended;
+        changed
+    }
+
     /// Commits.
     ///
     /// # Errors
@@ -102,6 +135,31 @@ impl<C: Connection> Drop for SessionTransaction<'_, C> {
             send(self.connection.client().batch_execute("ROLLBACK"));
         }
     }
+}
+
+/// Sends a request and, right behind it, the order to commit. What the request came to, and whether the transaction has ended.
+///
+/// A request that is refused before it is sent, such as for the types of its parameters, is not followed by a commit: it would
+/// commit what was done before.
+async fn commit_behind<T>(
+    client: &Client,
+    request: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> (Result<T, tokio_postgres::Error>, bool) {
+    let mut request = pin!(request);
+    // INVARIANT: as in `send`, this is when it is handed to the connection.
+    let asked = poll_fn(|context| Poll::Ready(request.as_mut().poll(context))).await;
+    if let Poll::Ready(Err(error)) = asked {
+        return (Err(error), false);
+    }
+    let answer = async {
+        match asked {
+            Poll::Ready(answer) => answer,
+            Poll::Pending => request.await,
+        }
+    };
+    let (answer, committed) = join(answer, client.batch_execute("COMMIT")).await;
+    let has_ended = committed.is_ok();
+    (answer.and_then(|answer| committed.map(|()| answer)), has_ended)
 }
 
 /// Starts a request and does not wait for its answer, which the connection then throws away.
