@@ -21,6 +21,13 @@ impl Clock for SystemClock {
     }
 }
 
+/// A time in the whole seconds that certificates have (RFC 5280, section 4.1.2.5).
+#[cfg(feature = "authority")]
+pub(crate) fn whole_seconds(at: SystemTime) -> SystemTime {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    at - std::time::Duration::from_nanos(since.subsec_nanos().into())
+}
+
 /// A time from 1970 on in UTC with microseconds, as RFC 3339 and PostgreSQL write it.
 #[cfg(any(feature = "postgres", feature = "signed"))]
 pub(crate) fn utc(at: SystemTime) -> String {

@@ -23,6 +23,8 @@ pub(crate) mod tables;
 mod tokens;
 pub(crate) mod transaction;
 
+#[cfg(all(feature = "authority", feature = "https"))]
+pub use certificates::Authorities;
 #[cfg(feature = "authority")]
 pub use certificates::CertificateRequest;
 pub use deploy::{Change, Deployed, Deployment, Step};
@@ -32,6 +34,8 @@ pub use loans::Exposed;
 pub use login::{Endpoint, Login};
 pub use pool::{acting_as, pool, pool_builder};
 pub use reconcile::Reconciled;
+#[cfg(all(feature = "authority", feature = "https"))]
+pub use renewal::{CertificateRenewer, Certified, DirectCertifier, HttpsCertifier};
 pub use renewal::{DirectRenewer, Keeper, KeeperConfig, Kept, Renewer};
 #[cfg(feature = "https")]
 pub use renewal::{HttpsRenewer, RenewalService};

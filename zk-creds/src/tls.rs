@@ -2,6 +2,8 @@
 
 #[cfg(feature = "authority")]
 mod authority;
+#[cfg(any(feature = "https", feature = "postgres"))]
+mod follow;
 #[cfg(feature = "https")]
 pub mod https;
 #[cfg(feature = "https")]
@@ -23,9 +25,11 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 #[cfg(feature = "authority")]
 pub use self::authority::{Authority, AuthorityConfig, KeyRequest, Leaf, Names, Revoked, SealedAuthority};
+#[cfg(any(feature = "https", feature = "postgres"))]
+pub use self::follow::{FollowConfig, Followed, Follower, MaterialFiles};
 use self::material::Loaded;
 pub use self::material::Material;
-pub use self::verify::{Clients, peer_identity};
+pub use self::verify::{Clients, Servers, peer_identity};
 use self::verify::{CurrentIdentity, CurrentRoots};
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind};
@@ -105,13 +109,33 @@ impl Tls {
     /// # Errors
     /// [`ErrorKind::Invalid`] when the provider lacks TLS 1.2 and 1.3, which it does not.
     pub fn client(&self) -> Result<ClientConfig, Error> {
+        self.client_to(Servers::Known)
+    }
+
+    /// The same for a client of certain services, which refuses all others with the reason.
+    ///
+    /// # Errors
+    /// As [`client`](Self::client).
+    ///
+    /// # Examples
+    /// ```
+    /// # #[cfg(feature = "authority")] {
+    /// use zk_creds::tls::{Authority, AuthorityConfig, Material, Servers, Tls};
+    ///
+    /// let authority = Authority::create(AuthorityConfig::new("crm.example"))?;
+    /// let tls = Tls::new(Material::trusting(authority.certificate()))?;
+    /// assert!(tls.client_to(Servers::service("crm.example", "billing")).is_ok());
+    /// # }
+    /// # Ok::<(), zk_creds::Error>(())
+    /// ```
+    pub fn client_to(&self, servers: Servers) -> Result<ClientConfig, Error> {
         let mut config = ClientConfig::builder_with_details(provider(), self.time())
             .with_safe_default_protocol_versions()
             .map_err(unusable)?
             .dangerous() // the verifier is webpki's, looked up at each handshake
-            .with_custom_certificate_verifier(Arc::new(CurrentRoots::new(
+            .with_custom_certificate_verifier(Arc::new(CurrentRoots::of_servers(
                 self.current.clone(),
-                Clients::Anybody,
+                servers,
             )))
             .with_client_cert_resolver(Arc::new(CurrentIdentity(self.current.clone())));
         config.resumption = Resumption::disabled();
@@ -131,9 +155,8 @@ impl Tls {
             .map_err(unusable)?;
         let builder = match clients {
             Clients::Anybody => builder.with_no_client_auth(),
-            known => {
-                builder.with_client_cert_verifier(Arc::new(CurrentRoots::new(self.current.clone(), known)))
-            }
+            known => builder
+                .with_client_cert_verifier(Arc::new(CurrentRoots::of_clients(self.current.clone(), known))),
         };
         let mut config = builder.with_cert_resolver(Arc::new(CurrentIdentity(self.current.clone())));
         config.session_storage = Arc::new(NoServerSessionStorage {});

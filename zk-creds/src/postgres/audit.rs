@@ -11,10 +11,11 @@ use aws_lc_rs::digest;
 use data_encoding::HEXLOWER;
 use postgres_protocol::escape::escape_literal;
 use serde::{Deserialize, Serialize};
+use tokio_postgres::Client;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Transaction};
 
 use super::issuer::Issuer;
+use super::transaction::Transaction;
 use crate::clock::utc;
 use crate::credential::Lease;
 use crate::error::{Error, ErrorKind};
@@ -269,7 +270,7 @@ impl Issuer {
     async fn record_alone(&self, client: &mut Client, entry: &Entry) -> Result<(), Error> {
         let (transaction, _) = self.begin(client).await?;
         record(&transaction, std::slice::from_ref(entry)).await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 }
 

@@ -1,14 +1,21 @@
 //! Certificates under leases: renewed within a maximum, under the names they were issued for, and called back.
 
-use std::time::Duration;
+#[cfg(feature = "https")]
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
+use uuid::Uuid;
 
 use super::audit::Action;
+#[cfg(feature = "https")]
+use super::audit::Entry;
 use super::grants::{Draft, GrantKind, LEASE, Lifetimes, Stored, ended, left, written};
-use super::issuer::Issuer;
+use super::issuer::{Issuer, later};
+use super::transaction::Transaction;
+use crate::clock::whole_seconds;
 use crate::credential::Lease;
 use crate::error::Error;
 use crate::tls::{Authority, Leaf, Names, Revoked};
@@ -24,6 +31,51 @@ pub struct CertificateRequest {
     /// How long it lives. Each certificate is at most as long as the authority allows; the maximum holds for all that follow
     /// it by renewal.
     pub lifetimes: Lifetimes,
+}
+
+/// Who asks for the next certificate.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) owner: &'a str,
+    pub(super) lease: Uuid,
+    /// PEM.
+    pub(super) request: &'a str,
+}
+
+/// The authorities that services trust, one of which signs.
+#[cfg(feature = "https")]
+#[derive(Debug)]
+pub struct Authorities {
+    signing: Arc<Authority>,
+    others: Vec<Arc<Authority>>,
+}
+
+#[cfg(feature = "https")]
+impl Authorities {
+    /// One that signs and is trusted.
+    #[must_use]
+    pub fn new(signing: Arc<Authority>) -> Self {
+        Self { signing, others: Vec::new() }
+    }
+
+    /// Another that is trusted: the next one, before it signs, or the one before, while its certificates live.
+    #[must_use]
+    pub fn trusting(mut self, other: Arc<Authority>) -> Self {
+        self.others.push(other);
+        self
+    }
+
+    pub(super) fn signing(&self) -> &Authority {
+        &self.signing
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Authority> {
+        std::iter::once(&self.signing).chain(&self.others).map(Arc::as_ref)
+    }
+
+    pub(super) fn roots(&self) -> String {
+        self.all().map(Authority::certificate).collect()
+    }
 }
 
 /// What the table says of a certificate.
@@ -69,6 +121,7 @@ impl Issuer {
             hash: None,
             detail: &detail,
             lifetimes: *lifetimes,
+            fixed: Some(self.fixed(&leaf, lifetimes.max_lifetime)?),
         };
         let lease = self.grant(&transaction, draft, Action::Issue).await?;
         transaction.commit().await?;
@@ -88,22 +141,31 @@ impl Issuer {
         lease: &Lease,
         pem: &str,
     ) -> Result<(Lease, Leaf), Error> {
-        let now = self.now();
+        let asked = Asked { owner: &lease.service, lease: lease.id, request: pem };
+        self.try_renew_certificate(client, authority, &asked).await
+    }
+
+    /// The same for whoever has proved to be the service. The lease of another is answered as one that has ended.
+    #[cfg(feature = "https")]
+    pub(super) async fn renew_own_certificate(
+        &self,
+        client: &mut Client,
+        authority: &Authority,
+        asked: Asked<'_>,
+    ) -> Result<(Lease, Leaf), Error> {
+        let outcome = self.try_renew_certificate(client, authority, &asked).await;
+        self.record_refusal(client, self.refusal(Action::Renew, &asked), outcome).await
+    }
+
+    async fn try_renew_certificate(
+        &self,
+        client: &mut Client,
+        authority: &Authority,
+        asked: &Asked<'_>,
+    ) -> Result<(Lease, Leaf), Error> {
         let (transaction, _) = self.begin_to_issue(client).await?;
-        let row = transaction
-            .query_typed_opt(
-                &format!(
-                    "SELECT {LEASE}, detail, lifetime_seconds FROM zk.grants
-                     WHERE id = $1 AND solution = $2 AND kind = 'certificate' AND revoked_at IS NULL AND expires_at > $3
-                     FOR UPDATE"
-                ),
-                &[(&lease.id, Type::UUID), (&self.solution, Type::TEXT), (&now, Type::TIMESTAMPTZ)],
-            )
-            .await?;
-        let row = row.ok_or_else(|| ended(lease.id))?;
-        let Stored { lease, mut detail } = Stored::<Detail>::from_row(&row)?;
-        let lifetime = left(&lease, row.try_get(8)?, now);
-        let leaf = authority.sign(pem, &detail.names, lifetime)?;
+        let (Stored { lease, mut detail }, lifetime) = self.certified(&transaction, asked).await?;
+        let leaf = authority.sign(asked.request, &detail.names, left(&lease, lifetime, self.now()))?;
         detail.signed.push(Signed::of(authority, &leaf));
         let lease =
             Lease { expires_at: leaf.expires_at.max(lease.expires_at).min(lease.max_expires_at), ..lease };
@@ -120,6 +182,85 @@ impl Issuer {
         self.record_grant(&transaction, Action::Renew, &lease).await?;
         transaction.commit().await?;
         Ok((lease, leaf))
+    }
+
+    /// Signs a certificate under another lease of the same names and lifetimes, for whoever has proved to be the service. The
+    /// old lease ends by itself: when the answer is lost, this is asked again.
+    #[cfg(feature = "https")]
+    pub(super) async fn rotate_own_certificate(
+        &self,
+        client: &mut Client,
+        authority: &Authority,
+        asked: Asked<'_>,
+    ) -> Result<(Lease, Leaf), Error> {
+        let outcome = self.try_rotate_certificate(client, authority, &asked).await;
+        self.record_refusal(client, self.refusal(Action::Rotate, &asked), outcome).await
+    }
+
+    #[cfg(feature = "https")]
+    async fn try_rotate_certificate(
+        &self,
+        client: &mut Client,
+        authority: &Authority,
+        asked: &Asked<'_>,
+    ) -> Result<(Lease, Leaf), Error> {
+        let (transaction, _) = self.begin_to_issue(client).await?;
+        let (Stored { lease: old, detail: Detail { names, .. } }, lifetime) =
+            self.certified(&transaction, asked).await?;
+        let max_lifetime = old.max_expires_at.duration_since(old.issued_at).unwrap_or_default();
+        let lifetime = Duration::try_from_secs_f64(lifetime).unwrap_or(max_lifetime).min(max_lifetime);
+        let leaf = authority.sign(asked.request, &names, lifetime)?;
+        let signed = vec![Signed::of(authority, &leaf)];
+        let draft = Draft {
+            kind: GrantKind::Certificate,
+            service: asked.owner,
+            name: &leaf.identity,
+            hash: None,
+            detail: &Detail { names, signed },
+            lifetimes: Lifetimes { lifetime, max_lifetime },
+            fixed: Some(self.fixed(&leaf, max_lifetime)?),
+        };
+        let lease = self.grant(&transaction, draft, Action::Rotate).await?;
+        transaction.commit().await?;
+        Ok((lease, leaf))
+    }
+
+    /// From when a certificate counts, and when it ends: in whole seconds, as it says itself, so that the last one of a lease
+    /// ends with it.
+    fn fixed(&self, leaf: &Leaf, max_lifetime: Duration) -> Result<(SystemTime, SystemTime), Error> {
+        let issued_at = whole_seconds(self.now());
+        Ok((issued_at, leaf.expires_at.min(later(issued_at, max_lifetime)?)))
+    }
+
+    #[cfg(feature = "https")]
+    fn refusal(&self, action: Action, asked: &Asked<'_>) -> Entry {
+        Entry { lease: Some(asked.lease.to_string()), ..self.entry(action, asked.owner) }
+    }
+
+    /// The certificate of a live lease of its owner, locked, and its lifetime in seconds.
+    async fn certified(
+        &self,
+        transaction: &Transaction<'_>,
+        asked: &Asked<'_>,
+    ) -> Result<(Stored<Detail>, f64), Error> {
+        let row = transaction
+            .query_typed_opt(
+                &format!(
+                    "SELECT {LEASE}, detail, lifetime_seconds FROM zk.grants
+                     WHERE id = $1 AND solution = $2 AND service = $3 AND kind = 'certificate' AND revoked_at IS NULL
+                       AND expires_at > $4
+                     FOR UPDATE"
+                ),
+                &[
+                    (&asked.lease, Type::UUID),
+                    (&self.solution, Type::TEXT),
+                    (&asked.owner, Type::TEXT),
+                    (&self.now(), Type::TIMESTAMPTZ),
+                ],
+            )
+            .await?;
+        let row = row.ok_or_else(|| ended(asked.lease))?;
+        Ok((Stored::from_row(&row)?, row.try_get(8)?))
     }
 
     /// The authority's list of certificates that were called back before their end, PEM (RFC 5280, section 5), good for

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use postgres_protocol::escape::escape_identifier;
-use tokio_postgres::Transaction;
 use tokio_postgres::types::Type;
 
+use super::transaction::Transaction;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::Service;
 

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use tokio_postgres::Client;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Transaction};
 
 use super::audit::{self, Action};
 use super::grants::Held;
-use super::issuer::{Issuer, in_grace};
+use super::issuer::{Issuer, Wanted, in_grace};
 use super::tables::{self, LEASE};
+use super::transaction::Transaction;
 use crate::credential::{Credential, Lease};
 use crate::error::{Error, ErrorKind};
 use crate::manifest::{Manifest, Service};
@@ -142,7 +143,8 @@ impl Issuer {
 
     async fn try_deploy(&self, client: &mut Client, manifest: &Manifest) -> Result<Deployed, Error> {
         self.check(manifest)?;
-        let (transaction, server) = self.begin_to_issue(client).await?;
+        let roles: Vec<&str> = manifest.services.iter().flat_map(|s| &s.roles).map(String::as_str).collect();
+        let (transaction, server, reached) = self.begin_to_create(client, &roles).await?;
         let (mut kept, mut ending, mut revoked) = (Vec::new(), Vec::new(), Vec::new());
         let mut wanted = Vec::new();
         let mut script = String::new();
@@ -169,8 +171,10 @@ impl Issuer {
         }
         script.push_str(&audit::recording(&[self.entry(Action::Deploy, "")])?);
         transaction.batch_execute(&script).await?;
-        let issued = self.create(&transaction, &server, &wanted, Action::Issue).await?;
-        transaction.commit().await?;
+        let wanted = Wanted::new(wanted);
+        reached.check(&server, wanted.roles())?;
+        let (issued, script) = self.create(&transaction, wanted, Action::Issue).await?;
+        transaction.commit_with(&script).await?;
         Ok(Deployed { issued, kept, ending, revoked, withdrawn, unfinished: Vec::new() })
     }
 

@@ -1,10 +1,9 @@
 //! What a login leaves behind: handed to a role without rights, if nothing in it runs with its owner's rights.
 
 use postgres_protocol::escape::escape_identifier;
-use tokio_postgres::Transaction;
 use tokio_postgres::types::Type;
 
-use super::transaction::Server;
+use super::transaction::{Server, Transaction};
 use crate::error::{Error, ErrorKind};
 
 /// At most so many objects are named in an error.

@@ -3,47 +3,64 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use postgres_protocol::escape::escape_identifier;
-use tokio_postgres::Transaction;
 use tokio_postgres::types::Type;
 
 use super::estate;
-use super::transaction::Server;
+use super::transaction::{Server, Transaction};
 use crate::error::{Error, ErrorKind};
 
-/// Refuses roles that do not exist, and roles that no service should be able to become, directly or through others.
-pub(super) async fn check(
-    transaction: &Transaction<'_>,
-    server: &Server,
-    solution: &str,
-    wanted: &[&str],
-) -> Result<(), Error> {
-    let reached = reached(transaction, &estate::name(solution), wanted).await?;
-    for name in wanted {
-        let Some(role) = reached.get(*name) else {
-            let message = format!("there is no role {name}; apply the policy first, or correct the manifest");
-            return Err(Error::new(ErrorKind::Missing, message));
-        };
-        if let Some((path, power)) = first_powerful(&reached, name) {
-            let subject = match path.as_slice() {
-                [_] | [] => format!("role {name}"),
-                _ => format!("role {name} leads to a role ({}) that", path.join(" → ")),
-            };
-            let message = format!("{subject} {power}: a service must not be able to become it");
-            return Err(Error::new(ErrorKind::Invalid, message));
+/// The roles that services may become and all that they are members of, whatever a membership's options are.
+#[derive(Debug)]
+pub(super) struct Reached(BTreeMap<String, Role>);
+
+impl Reached {
+    /// Looks where these roles lead.
+    pub(super) async fn from(
+        transaction: &Transaction<'_>,
+        solution: &str,
+        wanted: &[&str],
+    ) -> Result<Self, Error> {
+        if wanted.is_empty() {
+            return Ok(Self(BTreeMap::new()));
         }
-        // Before PostgreSQL 16, whoever may create roles may also grant them.
-        if server.major >= 16 && !role.grantable {
-            let message = format!(
-                "the issuer may not grant role {name}; as who may, GRANT {} TO {} WITH ADMIN OPTION",
-                escape_identifier(name),
-                escape_identifier(&role.issuer),
-            );
-            return Err(Error::new(ErrorKind::Denied, message));
-        }
+        reached(transaction, &estate::name(solution), wanted).await.map(Self)
     }
-    Ok(())
+
+    /// Refuses roles that do not exist, and roles that no service should be able to become, directly or through others.
+    pub(super) fn check<'a>(
+        &self,
+        server: &Server,
+        wanted: impl IntoIterator<Item = &'a str>,
+    ) -> Result<(), Error> {
+        for name in wanted {
+            let Some(role) = self.0.get(name) else {
+                let message =
+                    format!("there is no role {name}; apply the policy first, or correct the manifest");
+                return Err(Error::new(ErrorKind::Missing, message));
+            };
+            if let Some((path, power)) = first_powerful(&self.0, name) {
+                let subject = match path.as_slice() {
+                    [_] | [] => format!("role {name}"),
+                    _ => format!("role {name} leads to a role ({}) that", path.join(" → ")),
+                };
+                let message = format!("{subject} {power}: a service must not be able to become it");
+                return Err(Error::new(ErrorKind::Invalid, message));
+            }
+            // Before PostgreSQL 16, whoever may create roles may also grant them.
+            if server.major >= 16 && !role.grantable {
+                let message = format!(
+                    "the issuer may not grant role {name}; as who may, GRANT {} TO {} WITH ADMIN OPTION",
+                    escape_identifier(name),
+                    escape_identifier(&role.issuer),
+                );
+                return Err(Error::new(ErrorKind::Denied, message));
+            }
+        }
+        Ok(())
+    }
 }
 
+#[derive(Debug)]
 struct Role {
     grantable: bool,
     issuer: String,
@@ -71,8 +88,6 @@ fn first_powerful(roles: &BTreeMap<String, Role>, start: &str) -> Option<(Vec<St
     None
 }
 
-/// The wanted roles and all that they are members of, whatever a membership's options are.
-///
 /// A role that owns something passes its row-level security and may change its rules.
 async fn reached(
     transaction: &Transaction<'_>,

@@ -1,17 +1,18 @@
 //! What is issued beside logins, under the same kind of lease: tokens, certificates, and loans of stored secrets.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Row, Transaction};
+use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
 use super::audit::{self, Action, Entry};
 use super::issuer::{Issuer, later};
 use super::tables::lease;
+use super::transaction::Transaction;
 use crate::credential::Lease;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::MAX_LIFETIME;
@@ -101,6 +102,8 @@ pub(super) struct Draft<'a, D> {
     pub(super) hash: Option<Vec<u8>>,
     pub(super) detail: &'a D,
     pub(super) lifetimes: Lifetimes,
+    /// From when it counts, and when it ends, if that is said by the thing itself, as by a certificate.
+    pub(super) fixed: Option<(SystemTime, SystemTime)>,
 }
 
 /// A grant as it is stored.
@@ -192,7 +195,23 @@ impl Issuer {
         if row.try_get(7)? {
             self.record_grant(&transaction, Action::Revoke, &lease(&row)?).await?;
         }
-        Ok(transaction.commit().await?)
+        transaction.commit().await
+    }
+
+    /// Whether the certificate with this serial number was issued under a lease that was revoked.
+    #[cfg(feature = "https")]
+    pub(super) async fn is_called_back(&self, client: &mut Client, serial: &str) -> Result<bool, Error> {
+        let (transaction, _) = self.begin(client).await?;
+        // As `written` writes it; a serial number is hexadecimal digits.
+        let written = format!("\"serial\":\"{serial}\"");
+        let row = transaction
+            .query_typed_one(
+                "SELECT EXISTS (SELECT FROM zk.grants WHERE solution = $1 AND kind = 'certificate'
+                                AND revoked_at IS NOT NULL AND strpos(detail, $2) > 0)",
+                &[(&self.solution, Type::TEXT), (&written, Type::TEXT)],
+            )
+            .await?;
+        Ok(row.try_get(0)?)
     }
 
     /// Stores a grant and records it.
@@ -202,10 +221,13 @@ impl Issuer {
         draft: Draft<'_, D>,
         action: Action,
     ) -> Result<Lease, Error> {
-        let Draft { kind, service, name, hash, detail, lifetimes } = draft;
+        let Draft { kind, service, name, hash, detail, lifetimes, fixed } = draft;
         check_service(service)?;
         lifetimes.check()?;
-        let issued_at = self.now();
+        let (issued_at, expires_at) = match fixed {
+            Some(fixed) => fixed,
+            None => (self.now(), later(self.now(), lifetimes.lifetime)?),
+        };
         let row = transaction
             .query_typed_one(
                 &format!(
@@ -225,7 +247,7 @@ impl Issuer {
                     (&written(detail)?, Type::TEXT),
                     (&lifetimes.lifetime.as_secs_f64(), Type::FLOAT8),
                     (&issued_at, Type::TIMESTAMPTZ),
-                    (&later(issued_at, lifetimes.lifetime)?, Type::TIMESTAMPTZ),
+                    (&expires_at, Type::TIMESTAMPTZ),
                     (&later(issued_at, lifetimes.max_lifetime)?, Type::TIMESTAMPTZ),
                 ],
             )
@@ -306,7 +328,7 @@ pub(super) fn ended(grant: Uuid) -> Error {
 
 /// How much of a lifetime in seconds is left before a lease's maximum. One that no duration can be is cut there too.
 #[cfg(feature = "authority")]
-pub(super) fn left(lease: &Lease, lifetime: f64, now: std::time::SystemTime) -> Duration {
+pub(super) fn left(lease: &Lease, lifetime: f64, now: SystemTime) -> Duration {
     let left = lease.max_expires_at.duration_since(now).unwrap_or_default();
     Duration::try_from_secs_f64(lifetime).unwrap_or(left).min(left)
 }

@@ -5,10 +5,9 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use futures_util::future::join;
-use tokio::task::JoinHandle;
+use tokio::sync::mpsc;
+use tokio_postgres::Client;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Transaction};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -16,8 +15,8 @@ use super::audit::{self, Action, Entry};
 use super::roles::Draft;
 use super::scram::Password;
 use super::tables::LEASE;
-use super::transaction::Server;
-use super::{databases, grantable, roles, scram, tables};
+use super::transaction::Transaction;
+use super::{databases, roles, scram, tables};
 use crate::clock::{Clock, SystemClock};
 use crate::credential::{Credential, Lease};
 use crate::error::{Error, ErrorKind};
@@ -51,6 +50,8 @@ pub struct IssuerConfig {
 
 /// So many logins are created by one message.
 const PART: usize = 10;
+/// How much of it each is about, in bytes: what has to grow is copied.
+const ROOM: usize = 2048;
 
 impl Default for IssuerConfig {
     fn default() -> Self {
@@ -99,9 +100,11 @@ impl Issuer {
 
     async fn try_issue(&self, client: &mut Client, service: &Service) -> Result<Credential, Error> {
         service.validate()?;
-        let (transaction, server) = self.begin_to_issue(client).await?;
-        let credential = self.create_one(&transaction, &server, service, Action::Issue).await?;
-        transaction.commit().await?;
+        let wanted = Wanted::one(service);
+        let (transaction, server, reached) = self.begin_to_create(client, &wanted.roles()).await?;
+        reached.check(&server, wanted.roles())?;
+        let (credential, script) = self.create_one(&transaction, wanted, Action::Issue).await?;
+        transaction.commit_with(&script).await?;
         Ok(credential)
     }
 
@@ -131,7 +134,8 @@ impl Issuer {
         grace: Duration,
     ) -> Result<Credential, Error> {
         service.validate()?;
-        let (transaction, server) = self.begin_to_issue(client).await?;
+        let wanted = Wanted::one(service);
+        let (transaction, server, reached) = self.begin_to_create(client, &wanted.roles()).await?;
         let old = match self.live(&transaction, &service.name).await?.as_slice() {
             [old] if present.is_none_or(|present| present == old.id) => old.clone(),
             leases if present.is_some_and(|present| leases.iter().all(|lease| lease.id != present)) => {
@@ -144,10 +148,10 @@ impl Issuer {
             }
             _ => return Err(in_grace(&service.name)),
         };
-        let script = self.ending(&old, grace)?;
-        transaction.batch_execute(&script).await?;
-        let credential = self.create_one(&transaction, &server, service, Action::Rotate).await?;
-        transaction.commit().await?;
+        reached.check(&server, wanted.roles())?;
+        let (credential, mut script) = self.create_one(&transaction, wanted, Action::Rotate).await?;
+        script.push_str(&self.ending(&old, grace)?);
+        transaction.commit_with(&script).await?;
         Ok(credential)
     }
 
@@ -165,13 +169,15 @@ impl Issuer {
 
     async fn try_replace(&self, client: &mut Client, service: &Service) -> Result<Credential, Error> {
         service.validate()?;
-        let (transaction, server) = self.begin_to_issue(client).await?;
+        let wanted = Wanted::one(service);
+        let (transaction, server, reached) = self.begin_to_create(client, &wanted.roles()).await?;
+        reached.check(&server, wanted.roles())?;
         let lost = self.live(&transaction, &service.name).await?.pop();
         if let Some(lost) = &lost {
             self.close_in(&transaction, &server, lost.id).await?;
         }
-        let credential = self.create_one(&transaction, &server, service, Action::Replace).await?;
-        transaction.commit().await?;
+        let (credential, script) = self.create_one(&transaction, wanted, Action::Replace).await?;
+        transaction.commit_with(&script).await?;
         if let Some(lost) = lost {
             // Closed already. What is left is finished by whoever reaps; the new credential must not be lost with it.
             drop(self.finish(client, &lost).await);
@@ -242,8 +248,7 @@ impl Issuer {
         let renewed = tables::lease(&row)?;
         let entry = Entry::new(&self.solution, now, Action::Renew).of(&renewed);
         let script = roles::valid_until(&renewed.login, renewed.expires_at) + &audit::recording(&[entry])?;
-        transaction.batch_execute(&script).await?;
-        transaction.commit().await?;
+        transaction.commit_with(&script).await?;
         Ok(renewed)
     }
 
@@ -277,40 +282,32 @@ impl Issuer {
     async fn create_one(
         &self,
         transaction: &Transaction<'_>,
-        server: &Server,
-        service: &Service,
+        wanted: Wanted<'_>,
         action: Action,
-    ) -> Result<Credential, Error> {
-        let mut created = self.create(transaction, server, &[service], action).await?;
-        created.pop().ok_or_else(|| Error::new(ErrorKind::Database, "nothing was issued"))
+    ) -> Result<(Credential, Zeroizing<String>), Error> {
+        let (mut created, script) = self.create(transaction, wanted, action).await?;
+        let credential = created.pop();
+        Ok((credential.ok_or_else(|| Error::new(ErrorKind::Database, "nothing was issued"))?, script))
     }
 
-    /// Creates the next login of each service, and records it.
+    /// Creates the next login of each service, and records it: with the statements that are returned, which are for the
+    /// caller to commit with.
     pub(super) async fn create(
         &self,
         transaction: &Transaction<'_>,
-        server: &Server,
-        services: &[&Service],
+        wanted: Wanted<'_>,
         action: Action,
-    ) -> Result<Vec<Credential>, Error> {
-        // Hashing is slow on purpose: it goes on beside what the server is asked meanwhile.
-        let mut passwords = services.iter().map(hash).collect::<Vec<_>>().into_iter();
-        let wanted: BTreeSet<&str> = services.iter().flat_map(|s| &s.roles).map(String::as_str).collect();
-        let wanted: Vec<&str> = wanted.into_iter().collect();
+    ) -> Result<(Vec<Credential>, Zeroizing<String>), Error> {
+        let Wanted { services, mut passwords } = wanted;
         let names: Vec<&str> = services.iter().map(|s| s.name.as_str()).collect();
-        // Both in one round trip.
-        let (grantable, rows) = join(
-            grantable::check(transaction, server, &self.solution, &wanted),
-            transaction.query_typed(
+        let rows = transaction
+            .query_typed(
                 "SELECT d.oid, n.name, coalesce((SELECT max(generation) FROM zk.leases WHERE solution = $1 AND service = n.name), 0) + 1,
                         d.datname::text, pg_catalog.has_database_privilege('public', d.oid, 'CONNECT')
                  FROM pg_catalog.pg_database d, unnest($2::text[]) AS n (name) WHERE d.datname = current_database()",
                 &[(&self.solution, Type::TEXT), (&names, Type::TEXT_ARRAY)],
-            ),
-        )
-        .await;
-        grantable?;
-        let rows = rows?;
+            )
+            .await?;
         let mut generations = BTreeMap::new();
         let (mut database, mut here) = (0, None);
         for row in &rows {
@@ -320,14 +317,18 @@ impl Issuer {
                 here = Some(row.try_get::<_, &str>(3)?);
             }
         }
-        let closed = databases::closed(transaction, services, here).await?;
+        let closed = databases::closed(transaction, &services, here).await?;
         let mut created = Vec::with_capacity(services.len());
+        let mut script = Zeroizing::new(String::new());
         // In parts, so that the server works on one while the passwords of the next are hashed.
         for part in services.chunks(PART) {
-            let (mut script, mut entries) = (Zeroizing::new(String::new()), Vec::with_capacity(PART));
+            if !script.is_empty() {
+                transaction.batch_execute(&script).await?;
+            }
+            script = Zeroizing::new(String::with_capacity(part.len() * ROOM));
+            let mut entries = Vec::with_capacity(part.len());
             for service in part {
-                let password =
-                    passwords.next().ok_or_else(lost_password)?.await.map_err(|_| lost_password())??;
+                let password = passwords.recv().await.ok_or_else(lost_password)??;
                 let generation = generations.get(service.name.as_str()).copied().unwrap_or(1);
                 let draft = Draft { lease: self.lease(service, generation)?, password };
                 script.push_str(&roles::creation(&self.solution, service, &draft, database)?);
@@ -336,9 +337,8 @@ impl Issuer {
                 created.push(Credential::new(draft.lease, draft.password.plain));
             }
             script.push_str(&audit::recording(&entries)?);
-            transaction.batch_execute(&script).await?;
         }
-        Ok(created)
+        Ok((created, script))
     }
 
     fn lease(&self, service: &Service, generation: i32) -> Result<Lease, Error> {
@@ -372,10 +372,40 @@ pub(super) fn later(time: SystemTime, by: Duration) -> Result<SystemTime, Error>
     time.checked_add(by).ok_or_else(|| Error::new(ErrorKind::Invalid, message))
 }
 
-fn hash(service: &&Service) -> JoinHandle<Result<Password, Error>> {
-    // Validated, so not zero.
-    let iterations = NonZeroU32::new(service.scram_iterations).unwrap_or(NonZeroU32::MIN);
-    tokio::task::spawn_blocking(move || scram::password(iterations))
+/// The services that logins are created for, and their passwords, which are being hashed.
+pub(super) struct Wanted<'a> {
+    services: Vec<&'a Service>,
+    passwords: mpsc::Receiver<Result<Password, Error>>,
+}
+
+impl<'a> Wanted<'a> {
+    /// Begins to hash, which is slow on purpose and goes on while the server is asked what has to be known first. By one
+    /// thread: the server hashes each password too, and takes longer.
+    pub(super) fn new(services: Vec<&'a Service>) -> Self {
+        // Validated, so not zero.
+        let iterations =
+            |service: &&Service| NonZeroU32::new(service.scram_iterations).unwrap_or(NonZeroU32::MIN);
+        let iterations: Vec<NonZeroU32> = services.iter().map(iterations).collect();
+        let (send, passwords) = mpsc::channel(2 * PART);
+        tokio::task::spawn_blocking(move || {
+            for iterations in iterations {
+                if send.blocking_send(scram::password(iterations)).is_err() {
+                    return; // nobody wants them any more
+                }
+            }
+        });
+        Self { services, passwords }
+    }
+
+    fn one(service: &'a Service) -> Self {
+        Self::new(vec![service])
+    }
+
+    /// The roles of all of them.
+    pub(super) fn roles(&self) -> Vec<&'a str> {
+        let roles: BTreeSet<&str> = self.services.iter().flat_map(|s| &s.roles).map(String::as_str).collect();
+        roles.into_iter().collect()
+    }
 }
 
 fn lost_password() -> Error {

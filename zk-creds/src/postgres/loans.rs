@@ -67,7 +67,7 @@ impl Issuer {
         for (_, name, secret) in &found {
             let detail = &Detail { version: secret.version().to_string() };
             let (kind, service) = (GrantKind::Secret, service.name.as_str());
-            let draft = Draft { kind, service, name, hash: None, detail, lifetimes };
+            let draft = Draft { kind, service, name, hash: None, detail, lifetimes, fixed: None };
             loans.push(self.grant(&transaction, draft, Action::Issue).await?);
         }
         transaction.commit().await?;

@@ -118,6 +118,16 @@ impl Endpoint {
         environment.set(super::renewal::RENEW_URL, SecretString::from(url))
     }
 
+    /// Declares the identity that the issuer's certificate must have there, such as `spiffe://crm.example/issuer`: another
+    /// service of the same authority is not asked.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for an identity that no variable can hold.
+    #[cfg(feature = "https")]
+    pub fn declare_renewal_identity(identity: &str, environment: &mut Environment) -> Result<(), Error> {
+        environment.set(super::renewal::RENEW_IDENTITY, SecretString::from(identity))
+    }
+
     /// A connection URI (PostgreSQL manual, section 34.1.1.2) with full verification.
     fn url(&self, user: &str, password: &SecretString, root: &str) -> SecretString {
         let password = Zeroizing::new(encode(password.expose_secret()));

@@ -6,6 +6,7 @@ use tokio_postgres::types::Type;
 use super::audit::{self, Action, Entry};
 use super::issuer::Issuer;
 use super::revoke::Left;
+use super::roles::MEMBERSHIPS;
 use super::tables::{self, LEASE};
 use super::{Reaped, roles};
 use crate::credential::Lease;
@@ -67,8 +68,7 @@ impl Issuer {
         let now = self.now();
         let script: String = lost.iter().map(|lease| roles::set_revoked(lease.id, now)).collect();
         let record = self.reconciled(&lost)?;
-        transaction.batch_execute(&(script + &record)).await?;
-        transaction.commit().await?;
+        transaction.commit_with(&(script + &record)).await?;
         Ok(lost)
     }
 
@@ -90,8 +90,7 @@ impl Issuer {
         let script: String =
             fenced.iter().map(|lease| roles::valid_until(&lease.login, lease.expires_at)).collect();
         let record = self.reconciled(&fenced)?;
-        transaction.batch_execute(&(script + &record)).await?;
-        transaction.commit().await?;
+        transaction.commit_with(&(script + &record)).await?;
         Ok(fenced)
     }
 
@@ -128,20 +127,24 @@ impl Issuer {
         let (transaction, server) = self.begin(client).await?;
         // There is no lease to wait for each other at.
         tables::lock(&transaction).await?;
-        let Some(script) = roles::disabling(&transaction, &server, login).await? else { return Ok(false) };
-        transaction.batch_execute(&script).await?;
-        transaction.commit().await?;
-        self.empty(client, login).await?;
-        let (mut transaction, server) = self.begin(client).await?;
+        let row = transaction
+            .query_typed_opt(
+                &format!("SELECT {MEMBERSHIPS} FROM pg_catalog.pg_roles l WHERE l.rolname = $1::text::name"),
+                &[(&login, Type::TEXT)],
+            )
+            .await?;
+        let Some(row) = row else { return Ok(false) };
+        let memberships: Vec<&str> = row.try_get(0)?;
+        transaction.commit_with(&roles::disabling(&server, login, &memberships)).await?;
+        let (transaction, server) = self.emptied(client, login).await?;
         tables::lock(&transaction).await?;
         let left = Left::look(&transaction, login).await?;
-        let removal = self.removing(&mut transaction, &server, login, left).await?;
+        let removal = self.removing(&transaction, &server, login, left).await?;
         if removal.is_empty() {
             return Ok(false);
         }
         let entry = Entry { login: Some(login.to_owned()), ..self.entry(Action::Reconcile, "") };
-        transaction.batch_execute(&(removal + &audit::recording(&[entry])?)).await?;
-        transaction.commit().await?;
+        transaction.commit_with(&(removal + &audit::recording(&[entry])?)).await?;
         Ok(true)
     }
 }

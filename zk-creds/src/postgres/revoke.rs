@@ -1,16 +1,17 @@
 //! Revoking: access ends, including that of open sessions.
 
 use futures_util::future::join;
+use tokio_postgres::Client;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Transaction};
 use uuid::Uuid;
 
 use super::audit::{self, Action, Entry};
 use super::estate::Belongings;
 use super::issuer::Issuer;
+use super::roles::MEMBERSHIPS;
 use super::sessions::Suspects;
 use super::tables::LEASE;
-use super::transaction::{Server, begin};
+use super::transaction::{Server, Transaction, begin};
 use super::{estate, roles, sessions, tables};
 use crate::credential::Lease;
 use crate::error::{Error, ErrorKind};
@@ -48,9 +49,9 @@ impl Issuer {
     }
 
     async fn try_revoke(&self, client: &mut Client, id: Uuid) -> Result<(), Error> {
-        match self.close(client, id).await? {
-            Some(lease) => self.finish(client, &lease).await,
-            None => Ok(()),
+        match self.close(client, id, Closing::Any).await? {
+            Closed::Now(lease) => self.finish(client, &lease).await,
+            Closed::Before | Closed::Not => Ok(()),
         }
     }
 
@@ -65,9 +66,10 @@ impl Issuer {
         let mut reaped = Reaped { ended: Vec::new(), failed: Vec::new() };
         let mut closed = Vec::new();
         for lease in self.ended(client).await? {
-            match self.close(client, lease.id).await {
-                Ok(Some(lease)) => closed.push(lease),
-                Ok(None) => reaped.ended.push(lease),
+            match self.close(client, lease.id, Closing::Ended).await {
+                Ok(Closed::Now(lease)) => closed.push(lease),
+                Ok(Closed::Before) => reaped.ended.push(lease),
+                Ok(Closed::Not) => {}
                 Err(error) => reaped.failed.push((lease, error)),
             }
         }
@@ -114,11 +116,11 @@ impl Issuer {
         rows.iter().map(tables::lease).collect()
     }
 
-    /// Closes the login. None when the lease is revoked already.
-    async fn close(&self, client: &mut Client, id: Uuid) -> Result<Option<Lease>, Error> {
+    /// Closes the login.
+    async fn close(&self, client: &mut Client, id: Uuid, which: Closing) -> Result<Closed, Error> {
         let (transaction, server) = self.begin(client).await?;
-        let closed = self.close_in(&transaction, &server, id).await?;
-        transaction.commit().await?;
+        let (closed, script) = self.closing(&transaction, &server, id, which).await?;
+        transaction.commit_with(&script).await?;
         Ok(closed)
     }
 
@@ -129,9 +131,28 @@ impl Issuer {
         server: &Server,
         id: Uuid,
     ) -> Result<Option<Lease>, Error> {
+        let (closed, script) = self.closing(transaction, server, id, Closing::Any).await?;
+        transaction.batch_execute(&script).await?;
+        match closed {
+            Closed::Now(lease) => Ok(Some(lease)),
+            Closed::Before | Closed::Not => Ok(None),
+        }
+    }
+
+    /// The statements that close the login, and what is so once they were run.
+    async fn closing(
+        &self,
+        transaction: &Transaction<'_>,
+        server: &Server,
+        id: Uuid,
+        which: Closing,
+    ) -> Result<(Closed, String), Error> {
         let row = transaction
             .query_typed_opt(
-                &format!("SELECT {LEASE}, state FROM zk.leases WHERE id = $1 AND solution = $2 FOR UPDATE"),
+                &format!(
+                    "SELECT {LEASE}, state, (SELECT {MEMBERSHIPS} FROM pg_catalog.pg_roles l WHERE l.rolname = login)
+                     FROM zk.leases WHERE id = $1 AND solution = $2 FOR UPDATE"
+                ),
                 &[(&id, Type::UUID), (&self.solution, Type::TEXT)],
             )
             .await?;
@@ -140,24 +161,27 @@ impl Issuer {
         };
         let (lease, state) = (tables::lease(&row)?, row.try_get::<_, &str>(7)?);
         if state == "revoked" {
-            return Ok(None);
+            return Ok((Closed::Before, String::new()));
+        }
+        // Between the look and the lock, an issuer whose clock is behind may have renewed it: its word holds.
+        if which == Closing::Ended && state == "active" && !lease.is_expired(self.now()) {
+            return Ok((Closed::Not, String::new()));
         }
         self.check_login(&lease)?;
-        let disabling = roles::disabling(transaction, server, &lease.login).await?.unwrap_or_default();
+        let memberships: Option<Vec<&str>> = row.try_get(8)?;
+        let disabling = memberships.map(|of| roles::disabling(server, &lease.login, &of)).unwrap_or_default();
         let update = format!("UPDATE zk.leases SET state = 'revoking' WHERE id = {};", roles::literal(id));
         let record = if state == "active" {
             audit::recording(&[Entry::new(&self.solution, self.now(), Action::Close).of(&lease)])?
         } else {
             String::new()
         };
-        transaction.batch_execute(&(disabling + &update + &record)).await?;
-        Ok(Some(lease))
+        Ok((Closed::Now(lease), disabling + &update + &record))
     }
 
     /// Ends the sessions of a closed login, then removes it.
     pub(super) async fn finish(&self, client: &mut Client, lease: &Lease) -> Result<(), Error> {
-        self.empty(client, &lease.login).await?;
-        let (mut transaction, server) = self.begin(client).await?;
+        let (transaction, server) = self.emptied(client, &lease.login).await?;
         // Who else is finishing it waits here.
         let (row, left) = join(
             transaction.query_typed_opt(
@@ -170,28 +194,33 @@ impl Issuer {
         if row?.is_none() {
             return Ok(()); // somebody else finished it
         }
-        let removal = self.removing(&mut transaction, &server, &lease.login, left?).await?;
+        let removal = self.removing(&transaction, &server, &lease.login, left?).await?;
         let now = self.now();
         let entry = Entry::new(&self.solution, now, Action::Revoke).of(lease);
         let script = removal + &roles::set_revoked(lease.id, now) + &audit::recording(&[entry])?;
-        transaction.batch_execute(&script).await?;
-        Ok(transaction.commit().await?)
+        transaction.commit_with(&script).await
     }
 
-    /// Ends the sessions of a closed login, if it is there.
-    pub(super) async fn empty(&self, client: &mut Client, login: &str) -> Result<(), Error> {
-        let ended = self.end_sessions(client, login).await;
-        match ended {
-            // Somebody else may have removed it meanwhile, and with it its sessions.
-            Err(_) if !exists(&self.begin(client).await?.0, login).await? => Ok(()),
-            other => other,
-        }
+    /// Begins a transaction and, in it, ends the sessions of a closed login, if it is there.
+    pub(super) async fn emptied<'a>(
+        &self,
+        client: &'a mut Client,
+        login: &str,
+    ) -> Result<(Transaction<'a>, Server), Error> {
+        let (transaction, server, first) = self.begin_to_end(client, login).await?;
+        let timeout = self.config.termination_timeout;
+        let Err(error) = sessions::end(&transaction, login, first, timeout).await else {
+            return Ok((transaction, server));
+        };
+        // Somebody else may have removed it meanwhile, and with it its sessions.
+        let server = self.begin_again(&transaction).await?;
+        if exists(&transaction, login).await? { Err(error) } else { Ok((transaction, server)) }
     }
 
     /// Settles what a closed login left behind, and returns the statement that removes it, if it is there.
     pub(super) async fn removing(
         &self,
-        transaction: &mut Transaction<'_>,
+        transaction: &Transaction<'_>,
         server: &Server,
         login: &str,
         left: Left,
@@ -239,7 +268,7 @@ impl Issuer {
         let server = Server { may_create_roles: true, major: row.try_get(2)?, now: row.try_get(3)? };
         let found = estate::belongings(&transaction, &lease.login).await?;
         estate::settle(&transaction, &server, &self.solution, &lease.login, &found).await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 
     /// SECURITY: what follows takes away a role's access, so it must not be steered at a role that was not issued.
@@ -253,6 +282,23 @@ impl Issuer {
         );
         Err(Error::new(ErrorKind::Invalid, message))
     }
+}
+
+/// Which leases are closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Closing {
+    Any,
+    /// Those that have ended.
+    Ended,
+}
+
+/// What became of it.
+enum Closed {
+    Now(Lease),
+    /// It is revoked already.
+    Before,
+    /// It has not ended.
+    Not,
 }
 
 /// What there is of a closed login.

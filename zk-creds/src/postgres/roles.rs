@@ -3,8 +3,6 @@
 use std::time::SystemTime;
 
 use postgres_protocol::escape::{escape_identifier, escape_literal};
-use tokio_postgres::Transaction;
-use tokio_postgres::types::Type;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -133,35 +131,32 @@ pub(super) fn literal(lease: Uuid) -> String {
     escape_literal(&lease.to_string())
 }
 
-/// The statements that close the door: no new login with the old password, nothing to become; None when there is no such
-/// role. They make the issuer a member of the login, so that it may end its sessions and hand on what it owns.
-pub(super) async fn disabling(
-    transaction: &Transaction<'_>,
-    server: &Server,
-    login: &str,
-) -> Result<Option<String>, Error> {
-    let row = transaction
-        .query_typed_opt(
-            "SELECT ARRAY(SELECT DISTINCT g.rolname::text FROM pg_catalog.pg_auth_members m
-                          JOIN pg_catalog.pg_roles g ON g.oid = m.roleid WHERE m.member = l.oid)
-             FROM pg_catalog.pg_roles l WHERE l.rolname = $1::text::name",
-            &[(&login, Type::TEXT)],
-        )
-        .await?;
-    let Some(row) = row else { return Ok(None) };
+/// The roles that the login `l` is a member of, as an array; as SQL.
+pub(super) const MEMBERSHIPS: &str = "ARRAY(SELECT DISTINCT g.rolname::text FROM pg_catalog.pg_auth_members m
+    JOIN pg_catalog.pg_roles g ON g.oid = m.roleid WHERE m.member = l.oid)";
+
+/// The statements that close the door: no new login with the old password, nothing to become. They make the issuer a member
+/// of the login, so that it may end its sessions and hand on what it owns.
+pub(super) fn disabling(server: &Server, login: &str, memberships: &[&str]) -> String {
     let role = escape_identifier(login);
     let mut script = format!("ALTER ROLE {role} NOLOGIN PASSWORD NULL VALID UNTIL '-infinity';");
-    for membership in row.try_get::<_, Vec<&str>>(0)? {
+    for membership in memberships {
         script.push_str(&format!("REVOKE {} FROM {role};", escape_identifier(membership)));
     }
     script.push_str(&format!("GRANT {role} TO CURRENT_USER{};", membership_options(server)));
-    Ok(Some(script))
+    script
 }
 
-/// The statements that tell a process to end, as the login. They are rolled back, which ends acting as it.
+/// The statements that tell a process to end, as the login. They are rolled back, which ends acting as it; when one fails,
+/// [`TERMINATED`] rolls them back.
 pub(super) fn terminating(login: &str, pid: i32) -> String {
-    format!("SET LOCAL ROLE {}; SELECT pg_catalog.pg_terminate_backend({pid})", escape_identifier(login))
+    format!(
+        "SAVEPOINT zk; SET LOCAL ROLE {}; SELECT pg_catalog.pg_terminate_backend({pid}); {TERMINATED}",
+        escape_identifier(login)
+    )
 }
+
+pub(super) const TERMINATED: &str = "ROLLBACK TO SAVEPOINT zk; RELEASE SAVEPOINT zk";
 
 /// The statement that removes the login, which owns nothing any more.
 pub(super) fn removal(login: &str) -> String {

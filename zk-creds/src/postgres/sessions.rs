@@ -4,47 +4,38 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join3;
+use tokio_postgres::SimpleQueryMessage;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, SimpleQueryMessage, Transaction};
 
-use super::issuer::Issuer;
 use super::revoke::exists;
 use super::roles;
-use super::transaction::begin;
+use super::transaction::Transaction;
 use crate::error::{Error, ErrorKind};
 
 /// A session that is idle ends within a millisecond.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
-impl Issuer {
-    /// Ends the sessions of a closed login and sees that they ended. One that became another role is found by its login.
-    pub(super) async fn end_sessions(&self, client: &mut Client, login: &str) -> Result<(), Error> {
-        let (begun, mut pause) = (Instant::now(), FIRST_PAUSE);
-        let mut transaction = begin(client, self.config.lock_timeout).await?;
-        loop {
-            let suspects = look(&transaction, login).await?;
-            if tell(&mut transaction, login, suspects).await?.is_empty() {
-                return Ok(());
-            }
-            if begun.elapsed() >= self.config.termination_timeout {
-                return Err(still_there(login));
-            }
-            // The server itself would look every tenth of a second.
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
-    }
-}
-
-/// Fails while the closed login has a session.
-pub(super) async fn none_left(
-    transaction: &mut Transaction<'_>,
+/// Tells the sessions of a closed login to end and sees that they ended, those that `first` shows and those that show later.
+/// One that became another role is found by its login.
+pub(super) async fn end(
+    transaction: &Transaction<'_>,
     login: &str,
-    suspects: Suspects,
+    first: Suspects,
+    timeout: Duration,
 ) -> Result<(), Error> {
-    if tell(transaction, login, suspects).await?.is_empty() { Ok(()) } else { Err(still_there(login)) }
+    let (begun, mut pause, mut suspects) = (Instant::now(), FIRST_PAUSE, first);
+    while !tell(transaction, login, suspects).await?.is_empty() {
+        if begun.elapsed() >= timeout {
+            return Err(still_there(login));
+        }
+        // The server itself would look every tenth of a second.
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+        suspects = look(transaction, login).await?;
+    }
+    Ok(())
 }
 
 fn still_there(login: &str) -> Error {
@@ -53,8 +44,17 @@ fn still_there(login: &str) -> Error {
     Error::new(ErrorKind::Conflict, message)
 }
 
+/// Fails while the closed login has a session.
+pub(super) async fn none_left(
+    transaction: &Transaction<'_>,
+    login: &str,
+    suspects: Suspects,
+) -> Result<(), Error> {
+    if tell(transaction, login, suspects).await?.is_empty() { Ok(()) } else { Err(still_there(login)) }
+}
+
 /// Tells every session of the login to end, and returns those told, without waiting.
-async fn tell(transaction: &mut Transaction<'_>, login: &str, suspects: Suspects) -> Result<Vec<i32>, Error> {
+async fn tell(transaction: &Transaction<'_>, login: &str, suspects: Suspects) -> Result<Vec<i32>, Error> {
     let mut told = Vec::new();
     for (pid, shown) in suspects.processes {
         // One that ended between two looks, such as that of an issuer that was killed, is nobody's session any more.
@@ -132,21 +132,20 @@ enum Answer {
 ///
 /// SECURITY: this is done as the login itself, whose roles were taken away: it may end its own sessions and nothing else.
 /// So the server's refusal tells whose session it is, and no issuer is too powerful to ask.
-async fn terminate(transaction: &mut Transaction<'_>, login: &str, pid: i32) -> Result<Answer, Error> {
-    // Rolled back in any case, which ends acting as the login.
-    let attempt = transaction.transaction().await?;
-    let answer = match attempt.simple_query(&roles::terminating(login, pid)).await {
+async fn terminate(transaction: &Transaction<'_>, login: &str, pid: i32) -> Result<Answer, Error> {
+    match transaction.simple_query(&roles::terminating(login, pid)).await {
         Ok(messages) => {
             let value = |message: &SimpleQueryMessage| match message {
                 SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
                 _ => None,
             };
             let was_told = messages.iter().any(|message| value(message).as_deref() == Some("t"));
-            if was_told { Answer::Told } else { Answer::Gone }
+            Ok(if was_told { Answer::Told } else { Answer::Gone })
         }
-        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Answer::NotItsSession,
-        Err(error) => return Err(error.into()),
-    };
-    attempt.rollback().await?;
-    Ok(answer)
+        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+            transaction.batch_execute(roles::TERMINATED).await?;
+            Ok(Answer::NotItsSession)
+        }
+        Err(error) => Err(error.into()),
+    }
 }

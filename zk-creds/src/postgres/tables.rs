@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Row, Transaction};
+use tokio_postgres::{Client, Row};
 
-use super::transaction::{Server, begin};
+use super::transaction::{Server, Transaction, begin};
 use crate::credential::Lease;
 use crate::error::{Error, ErrorKind};
 
@@ -46,7 +46,7 @@ pub(super) async fn install(client: &mut Client, lock_timeout: Duration) -> Resu
         }
         known => drop(known?),
     }
-    Ok(transaction.commit().await?)
+    transaction.commit().await
 }
 
 /// Refuses tables of the issuer that somebody else made: their owner could choose the roles that it drops.

@@ -6,12 +6,13 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 use secrecy::{ExposeSecret, SecretSlice};
 use serde::{Deserialize, Serialize};
+use tokio_postgres::Client;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Transaction};
 
 use super::audit::Action;
 use super::grants::{Draft, GrantKind, LEASE, Lifetimes, Stored, ended};
 use super::issuer::{Issuer, later};
+use super::transaction::Transaction;
 use crate::credential::Lease;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::MAX_LIFETIME;
@@ -187,6 +188,7 @@ impl Issuer {
             hash: Some(key.hash(&token)),
             detail: &Detail { scopes: scopes.clone() },
             lifetimes: *lifetimes,
+            fixed: None,
         };
         Ok((self.grant(transaction, draft, action).await?, token))
     }

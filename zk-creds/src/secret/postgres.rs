@@ -66,7 +66,7 @@ impl PostgresSecrets {
             }
             known => drop(known?),
         }
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 
     async fn client(&self) -> Result<Object, Error> {

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use zk_crypto::{Context, Encryptor, Scope, Sealed};
 
 use super::material::Material;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock, whole_seconds};
 use crate::error::{Error, ErrorKind};
 
 /// The longest request that is read, in bytes.
@@ -190,6 +190,12 @@ impl KeyRequest {
         Material::trusting(roots).proving(leaf.certificate.as_bytes(), self.key)
     }
 
+    /// The private key alone.
+    #[cfg(all(feature = "https", feature = "postgres"))]
+    pub(crate) fn into_key(self) -> SecretString {
+        self.key
+    }
+
     /// The private key, PEM, for programs that read it from a file.
     #[must_use]
     pub fn key(&self) -> &SecretString {
@@ -213,7 +219,7 @@ impl Authority {
         Names::service("authority").dns(&config.trust_domain).check()?;
         let key = new_key()?;
         let now = config.clock.now();
-        let ends = now.checked_add(config.lifetime).ok_or_else(too_long)?;
+        let ends = whole_seconds(now.checked_add(config.lifetime).ok_or_else(too_long)?);
         let mut params = CertificateParams::default();
         // Two authorities of one domain overlap while one replaces the other, so each has a name of its own.
         let name = format!("{} {}", config.trust_domain, uuid::Uuid::new_v4().simple());
@@ -276,6 +282,12 @@ impl Authority {
         &self.certificate
     }
 
+    /// The name that the identities it signs begin with.
+    #[must_use]
+    pub fn trust_domain(&self) -> &str {
+        &self.config.trust_domain
+    }
+
     /// When the authority's own certificate ends. No certificate that it signs lives longer.
     #[must_use]
     pub fn ends(&self) -> SystemTime {
@@ -289,7 +301,7 @@ impl Authority {
     /// a lifetime longer than [`AuthorityConfig::max_leaf_lifetime`]; [`ErrorKind::Expired`] when the authority has ended.
     pub fn sign(&self, request: &str, names: &Names, lifetime: Duration) -> Result<Leaf, Error> {
         names.check()?;
-        if lifetime.is_zero() || lifetime > self.config.max_leaf_lifetime {
+        if lifetime < Duration::from_secs(1) || lifetime > self.config.max_leaf_lifetime {
             let longest = self.config.max_leaf_lifetime.as_secs();
             let message = format!("a certificate lives from 1 to {longest} seconds");
             return Err(Error::new(ErrorKind::Invalid, message));
@@ -305,7 +317,7 @@ impl Authority {
         // SECURITY: of the request only the key is used, and only if the request is signed with it.
         let request = CertificateSigningRequestParams::from_pem(request)
             .map_err(|e| invalid("the request cannot be read, or was not signed with its key", e))?;
-        let expires_at = now.checked_add(lifetime).ok_or_else(too_long)?.min(self.ends);
+        let expires_at = whole_seconds(now.checked_add(lifetime).ok_or_else(too_long)?).min(self.ends);
         let identity = names.identity(&self.config.trust_domain);
         let name = |text: &str| text.try_into().map_err(|e| invalid("a name is not ASCII", e));
         let mut params = CertificateParams::default();

@@ -1,6 +1,8 @@
 //! HTTPS between services: a server that follows its certificates, a client that speaks nothing else, and what answers
 //! plain HTTP.
 
+mod client;
+
 use std::convert::Infallible;
 use std::error::Error as StdError;
 use std::sync::Arc;
@@ -12,16 +14,15 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{HeaderValue, LOCATION, STRICT_TRANSPORT_SECURITY};
 use hyper::service::{Service, service_fn};
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio_rustls::TlsAcceptor;
 
+pub use self::client::{HttpsClient, client, client_to};
 use super::lingering::Lingering;
+use super::verify::peer_serial;
 use super::{Clients, Tls, peer_identity};
 use crate::error::{Error, ErrorKind};
 
@@ -37,7 +38,7 @@ pub struct ServerOptions {
     /// How long a handshake may take. Default: 10 seconds.
     pub handshake_timeout: Duration,
     /// When a connection is asked to end, once its requests are answered, so that every peer is verified again from time
-    /// to time. A client whose next request crosses with that sends it again, as to any server (RFC 9113, section 8.7).
+    /// to time. A client whose next request crosses with that sends it again (RFC 9113, section 8.7), as ours does.
     /// Default: 10 minutes.
     pub max_age: Duration,
     /// How long open requests may take once the server is told to stop. Default: 30 seconds.
@@ -60,9 +61,16 @@ impl Default for ServerOptions {
 #[expect(clippy::exhaustive_structs, reason = "it is what it holds")]
 pub struct Peer(pub String);
 
+/// The serial number of the client's verified certificate, in a request's extensions: 32 hexadecimal digits for those of our
+/// authority. Tells a certificate that was called back from the next one of the same service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "it is what it holds")]
+pub struct PeerSerial(pub String);
+
 /// Serves HTTP/1.1 and HTTP/2 over TLS until `stop` completes, then answers what is open and returns.
 ///
-/// Every answer carries `Strict-Transport-Security`. Requests of clients with a certificate carry [`Peer`]. An axum
+/// Every answer carries `Strict-Transport-Security`. Requests of clients with a certificate carry [`Peer`] and
+/// [`PeerSerial`]. An axum
 /// router becomes a service with `hyper_util::service::TowerToHyperService::new(router)`, whatever it serves: REST, GraphQL.
 ///
 /// # Errors
@@ -131,8 +139,13 @@ async fn connection<S, B>(
 {
     drop(stream.set_nodelay(true));
     let handshake = tokio::time::timeout(options.handshake_timeout, acceptor.accept(stream));
-    let Ok(Ok(stream)) = handshake.await else { return };
+    let stream = match handshake.await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(%error, "a client was refused, or went away"),
+        Err(_) => return tracing::debug!("a client took too long for its handshake"),
+    };
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let serial = certificate.and_then(peer_serial).map(PeerSerial);
     let peer = certificate.and_then(peer_identity).map(Peer);
     let first = Arc::new(Notify::new());
     let asked = Arc::clone(&first);
@@ -140,6 +153,9 @@ async fn connection<S, B>(
         asked.notify_one();
         if let Some(peer) = &peer {
             request.extensions_mut().insert(peer.clone());
+        }
+        if let Some(serial) = &serial {
+            request.extensions_mut().insert(serial.clone());
         }
         let answer = service.call(request);
         async move {
@@ -211,20 +227,4 @@ fn plain(request: &Request<Incoming>, authority: &str) -> Response<Full<Bytes>> 
     *answer.status_mut() = StatusCode::PERMANENT_REDIRECT;
     answer.headers_mut().insert(LOCATION, location);
     answer
-}
-
-/// A client that follows `tls` and refuses to speak plain HTTP.
-///
-/// # Errors
-/// [`ErrorKind::Invalid`] when TLS cannot be configured.
-pub fn client<B>(tls: &Tls) -> Result<Client<HttpsConnector<HttpConnector>, B>, Error>
-where
-    B: Body + Send,
-    B::Data: Send,
-{
-    let config = tls.client()?;
-    let connector = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(config).https_only();
-    Ok(Client::builder(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .build(connector.enable_all_versions().build()))
 }

@@ -16,6 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::{provider, read_roots, unix};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind};
+use crate::file;
 
 /// The longest file that is read, in bytes.
 const MAX_FILE: u64 = 1 << 20;
@@ -61,7 +62,7 @@ impl Material {
     /// Reads all three from files, such as those that a platform mounts.
     ///
     /// # Errors
-    /// [`ErrorKind::Missing`] for a file that cannot be read or is longer than a megabyte.
+    /// [`ErrorKind::Missing`] for a file that cannot be read, is longer than a megabyte, or no regular file.
     pub fn from_files(roots: &Path, chain: &Path, key: &Path) -> Result<Self, Error> {
         let key = String::from_utf8(read(key)?)
             .map_err(|_| Error::new(ErrorKind::Invalid, "the private key is not in PEM form"))?;
@@ -82,16 +83,9 @@ impl fmt::Debug for Material {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    let missing = || Error::new(ErrorKind::Missing, format!("{} cannot be read", path.display()));
-    let length = std::fs::metadata(path).map_err(|e| missing().because(e))?.len();
-    if length > MAX_FILE {
-        return Err(Error::new(
-            ErrorKind::Missing,
-            format!("{} is longer than {MAX_FILE} bytes", path.display()),
-        ));
-    }
-    std::fs::read(path).map_err(|e| missing().because(e))
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    file::read(path, MAX_FILE)
+        .map_err(|e| Error::new(ErrorKind::Missing, format!("{} cannot be read", path.display())).because(e))
 }
 
 /// Material that was found good.

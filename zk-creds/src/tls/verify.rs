@@ -12,7 +12,8 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error as TlsError, SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error as TlsError, OtherError,
+    SignatureScheme,
 };
 
 use super::material::Loaded;
@@ -51,6 +52,33 @@ impl Clients {
     }
 }
 
+/// Which servers a client speaks to. Whichever it says, their chain and the name that was connected to are verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Servers {
+    /// Whoever has a certificate under our roots for the name.
+    Known,
+    /// Whoever has one that also has one of these identities, such as `spiffe://shop.example/billing`: another service
+    /// of the same authority is refused, even where it answers under the name.
+    These(BTreeSet<String>),
+}
+
+impl Servers {
+    /// One service, by its identity under a trust domain.
+    ///
+    /// # Examples
+    /// ```
+    /// use zk_creds::tls::Servers;
+    ///
+    /// let Servers::These(billing) = Servers::service("crm.example", "billing") else { panic!() };
+    /// assert_eq!(billing.into_iter().collect::<Vec<_>>(), ["spiffe://crm.example/billing"]);
+    /// ```
+    #[must_use]
+    pub fn service(trust_domain: &str, name: &str) -> Self {
+        Self::These(BTreeSet::from([format!("spiffe://{trust_domain}/{name}")]))
+    }
+}
+
 /// The identity in a certificate: its one URI, such as `spiffe://shop.example/orders`. None without one, or with several.
 ///
 /// For a certificate that was verified, as those of a connection are.
@@ -62,27 +90,83 @@ pub fn peer_identity(certificate: &CertificateDer<'_>) -> Option<String> {
     identities.next().is_none().then_some(identity)
 }
 
+/// The serial number of a certificate, in hexadecimal digits as `Leaf::serial` has it. None when it cannot be read.
+#[cfg(feature = "https")]
+pub(super) fn peer_serial(certificate: &CertificateDer<'_>) -> Option<String> {
+    let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
+    Some(data_encoding::HEXLOWER.encode(certificate.serial()))
+}
+
 /// Verifies the other side with the roots that are current.
 pub(super) struct CurrentRoots {
     current: Arc<ArcSwap<Loaded>>,
-    clients: Clients,
+    /// The identities of which a certificate has to have one; None: any under the roots.
+    only: Option<BTreeSet<String>>,
 }
 
 impl CurrentRoots {
-    pub(super) fn new(current: Arc<ArcSwap<Loaded>>, clients: Clients) -> Self {
-        Self { current, clients }
+    /// Verifies clients.
+    pub(super) fn of_clients(current: Arc<ArcSwap<Loaded>>, clients: Clients) -> Self {
+        let only = match clients {
+            Clients::Anybody | Clients::Known => None,
+            Clients::These(identities) => Some(identities),
+        };
+        Self { current, only }
+    }
+
+    /// Verifies servers.
+    pub(super) fn of_servers(current: Arc<ArcSwap<Loaded>>, servers: Servers) -> Self {
+        let only = match servers {
+            Servers::Known => None,
+            Servers::These(identities) => Some(identities),
+        };
+        Self { current, only }
     }
 
     fn servers(&self) -> Arc<WebPkiServerVerifier> {
         Arc::clone(&self.current.load().servers)
     }
+
+    /// Whether a certificate, which was verified, has an identity that is looked for; if not, the one it has.
+    fn admit(&self, certificate: &CertificateDer<'_>) -> Result<(), Option<String>> {
+        let Some(only) = &self.only else { return Ok(()) };
+        match peer_identity(certificate) {
+            Some(identity) if only.contains(&identity) => Ok(()),
+            other => Err(other),
+        }
+    }
 }
 
 impl fmt::Debug for CurrentRoots {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CurrentRoots").field("clients", &self.clients).finish_non_exhaustive()
+        f.debug_struct("CurrentRoots").field("only", &self.only).finish_non_exhaustive()
     }
 }
+
+/// Why a server is refused whose certificate is good.
+struct AnotherService {
+    wanted: BTreeSet<String>,
+    found: Option<String>,
+}
+
+impl fmt::Display for AnotherService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let wanted = self.wanted.iter().map(String::as_str).collect::<Vec<_>>().join(" or ");
+        match &self.found {
+            Some(found) => write!(f, "the server is {found}, and not {wanted}"),
+            None => write!(f, "the server's certificate names no service, or several, and not {wanted}"),
+        }
+    }
+}
+
+/// rustls shows the reason in this form.
+impl fmt::Debug for AnotherService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::error::Error for AnotherService {}
 
 impl ServerCertVerifier for CurrentRoots {
     fn verify_server_cert(
@@ -93,7 +177,12 @@ impl ServerCertVerifier for CurrentRoots {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, TlsError> {
-        self.servers().verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        let verified =
+            self.servers().verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
+        self.admit(end_entity).map(|()| verified).map_err(|found| {
+            let wanted = self.only.clone().unwrap_or_default();
+            CertificateError::Other(OtherError(Arc::new(AnotherService { wanted, found }))).into()
+        })
     }
 
     fn verify_tls12_signature(
@@ -132,14 +221,10 @@ impl ClientCertVerifier for CurrentRoots {
         now: UnixTime,
     ) -> Result<ClientCertVerified, TlsError> {
         let verified = self.current.load().clients.verify_client_cert(end_entity, intermediates, now)?;
-        match &self.clients {
-            Clients::These(identities)
-                if !peer_identity(end_entity).is_some_and(|identity| identities.contains(&identity)) =>
-            {
-                Err(CertificateError::ApplicationVerificationFailure.into())
-            }
-            _ => Ok(verified),
-        }
+        // The alert says that access is denied, and not what would have been let in.
+        self.admit(end_entity)
+            .map(|()| verified)
+            .map_err(|_| CertificateError::ApplicationVerificationFailure.into())
     }
 
     fn verify_tls12_signature(

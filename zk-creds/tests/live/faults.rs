@@ -37,7 +37,7 @@ async fn killed_at_every_step() {
             steps += 1;
         }
         println!("{operation:?}: killed at {steps} steps");
-        assert!(steps >= 5, "{operation:?} has {steps} steps");
+        assert!(steps >= 3, "{operation:?} has {steps} steps");
     }
 }
 

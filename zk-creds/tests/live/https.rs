@@ -16,8 +16,8 @@ use hyper_util::service::TowerToHyperService;
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
-use zk_creds::tls::https::{self, Peer, ServerOptions};
-use zk_creds::tls::{Authority, AuthorityConfig, Clients, KeyRequest, Material, Names, Tls};
+use zk_creds::tls::https::{self, HttpsClient, Peer, ServerOptions};
+use zk_creds::tls::{Authority, AuthorityConfig, Clients, KeyRequest, Material, Names, Servers, Tls};
 use zk_creds::{Clock, ErrorKind};
 
 use super::shop::StoppedClock;
@@ -83,12 +83,7 @@ async fn ask(tls: &Tls, url: &str) -> Result<String, String> {
     send(&client, url).await
 }
 
-type HttpsClient = hyper_util::client::legacy::Client<
-    hyper_rustls::HttpsConnector<hyper_util::client::legacy::connect::HttpConnector>,
-    Full<Bytes>,
->;
-
-async fn send(client: &HttpsClient, url: &str) -> Result<String, String> {
+async fn send(client: &HttpsClient<Full<Bytes>>, url: &str) -> Result<String, String> {
     let answer = client.get(url.parse().unwrap()).await.map_err(|e| reasons(&e))?;
     assert_eq!(answer.headers()[header::STRICT_TRANSPORT_SECURITY], "max-age=63072000; includeSubDomains");
     let body = answer.into_body().collect().await.map_err(|e| reasons(&e))?;
@@ -166,6 +161,43 @@ async fn services_know_each_other() {
     let refused = reasons(&client.get(plain.parse().unwrap()).await.unwrap_err());
     assert!(refused.contains("http"), "{refused}");
     open.stop().await;
+}
+
+/// Every service of the authority answers under the name that was asked for; only one of them is billing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_speaks_to_the_service_that_it_means() {
+    let authority = authority();
+    let orders = tls(&authority, "orders");
+    let billing = Server::start(&tls(&authority, "billing"), ServerOptions::default()).await;
+    let reports = Server::start(&tls(&authority, "reports"), ServerOptions::default()).await;
+    let means_billing =
+        https::client_to::<Full<Bytes>>(&orders, Servers::service("shop.example", "billing")).unwrap();
+    assert_eq!(send(&means_billing, &billing.url("/")).await.unwrap(), "nobody");
+    let refused = send(&means_billing, &reports.url("/")).await.unwrap_err();
+    let why = "the server is spiffe://shop.example/reports, and not spiffe://shop.example/billing";
+    assert!(refused.contains(why), "{refused}");
+    // Whose authority it is, and the name, are asked all the same.
+    let foreign = Server::start(&tls(&self::authority(), "billing"), ServerOptions::default()).await;
+    let refused = send(&means_billing, &foreign.url("/")).await.unwrap_err();
+    assert!(refused.contains("UnknownIssuer") || refused.contains("BadSignature"), "{refused}");
+    let by_address = billing.url("/").replace("localhost", "127.0.0.1");
+    let refused = send(&means_billing, &by_address).await.unwrap_err();
+    assert!(refused.contains("not valid for name"), "{refused}");
+    // A certificate that names nobody.
+    let nobody = testkit::Authority::new("nobody's").unwrap();
+    let leaf = nobody.server_certificate(&["localhost"]).unwrap();
+    let material = || Material::trusting(nobody.pem());
+    let served = Tls::new(material().proving(leaf.certificate_pem, leaf.key_pem.into())).unwrap();
+    let server = Server::start(&served, ServerOptions::default()).await;
+    let trusting = Tls::new(material()).unwrap();
+    assert!(ask(&trusting, &server.url("/")).await.is_ok());
+    let means_billing =
+        https::client_to::<Full<Bytes>>(&trusting, Servers::service("shop.example", "billing")).unwrap();
+    let refused = send(&means_billing, &server.url("/")).await.unwrap_err();
+    assert!(refused.contains("names no service"), "{refused}");
+    for server in [billing, reports, foreign, server] {
+        server.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -27,6 +27,29 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
+/// Between the look for leases that have ended and the lock on one, an issuer whose clock is behind renews it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_is_renewed_meanwhile_is_not_reaped() {
+    let mut shop = Shop::create().await;
+    let credential = shop.issue().await;
+    let id = credential.lease().id;
+    let mut other = shop.admin_through(shop.database.port()).await;
+    let renewal = other.transaction().await.unwrap();
+    renewal.execute("SELECT FROM zk.leases WHERE id = $1 FOR UPDATE", &[&id]).await.unwrap();
+    shop.clock.advance(Duration::from_secs(61));
+    let reaping = async { shop.issuer.reap(&mut shop.admin).await.unwrap() };
+    let renewing = async {
+        // Less than the reaper waits for the lock.
+        tokio::time::sleep(Duration::from_millis(80)).await;
+        let later = "UPDATE zk.leases SET expires_at = max_expires_at WHERE id = $1";
+        renewal.execute(later, &[&id]).await.unwrap();
+        renewal.commit().await.unwrap();
+    };
+    let (reaped, ()) = tokio::join!(reaping, renewing);
+    assert!(reaped.failed.is_empty() && reaped.ended.is_empty(), "{reaped:?}");
+    drop(shop.connect(&credential).await.unwrap());
+}
+
 #[test]
 fn a_lease_never_outlives_its_maximum() {
     let runtime = tokio::runtime::Runtime::new().unwrap();

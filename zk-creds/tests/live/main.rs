@@ -2,8 +2,10 @@
 #![cfg(all(feature = "authority", feature = "https", feature = "postgres", feature = "signed"))]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod again;
 mod audit;
 mod certificates;
+mod certify;
 mod deploy;
 mod elsewhere;
 mod faults;
