@@ -2,6 +2,7 @@
 
 mod child;
 mod options;
+mod secrets;
 mod service;
 
 use std::process::ExitCode;

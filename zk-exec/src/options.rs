@@ -9,13 +9,17 @@ use lexopt::{Arg, Parser, ValueExt};
 pub(crate) const HELP: &str = "\
 usage: zk-exec --manifest FILE --service NAME [OPTION...] -- PROGRAM [ARGUMENT...]
 
-Issues a PostgreSQL login for the service, starts the program with it in the standard variables of libpq and nothing else of
+Issues a PostgreSQL login for the service, lends it the secrets of the manifest, starts the program with it in the standard variables of libpq and nothing else of
 this environment but PATH, HOME, TZ and LANG, renews it, hands signals on, and revokes it when the program ends.
 
 Connects as the issuer named by PGHOST, PGPORT, PGDATABASE, PGUSER, PGPASSWORD, PGSSLROOTCERT and PGSSLMODE=verify-full.
 
   --manifest FILE          the manifest of the solution, JSON
   --service NAME           the service of it to run
+  --secrets sealed:SCOPE   where the secrets of the manifest are: in the issuer's database, sealed for that scope under the key
+                           of ZK_KMS_URI, a key ring in the file ZK_KEY_RING under ZK_KEY_RING_PASSPHRASE
+  --look SECONDS           how often to look for another version of a secret, which is handed over like a rotated login
+                           (default 60)
   --set NAME=VALUE         another variable for the program; not for secrets, which every user could read here
   --pass NAME              another variable for the program, with the value that it has here
   --credentials DIRECTORY  keep the variables also as files there, replaced at a rotation; for a file system in memory
@@ -39,6 +43,8 @@ pub(crate) struct Options {
     pub(crate) variables: Vec<(String, String)>,
     pub(crate) credentials: Option<PathBuf>,
     pub(crate) on_rotation: OnRotation,
+    pub(crate) secrets: Option<String>,
+    pub(crate) look: Duration,
     pub(crate) grace: Duration,
     pub(crate) debounce: Duration,
     pub(crate) program: OsString,
@@ -54,6 +60,7 @@ pub(crate) enum OnRotation {
 pub(crate) fn parse(mut parser: Parser) -> Result<Parsed, lexopt::Error> {
     use rustix::process::Signal;
     let (mut manifest, mut service, mut credentials) = (None, None, None);
+    let (mut secrets, mut look) = (None, Duration::from_secs(60));
     let (mut on_rotation, mut variables) = (OnRotation::Restart, Vec::new());
     let (mut grace, mut debounce) = (Duration::from_secs(10), Duration::from_secs(30));
     let seconds = |parser: &mut Parser| parser.value()?.parse().map(Duration::from_secs);
@@ -61,6 +68,8 @@ pub(crate) fn parse(mut parser: Parser) -> Result<Parsed, lexopt::Error> {
         match argument {
             Arg::Long("manifest") => manifest = Some(parser.value()?.into()),
             Arg::Long("service") => service = Some(parser.value()?.string()?),
+            Arg::Long("secrets") => secrets = Some(parser.value()?.string()?),
+            Arg::Long("look") => look = seconds(&mut parser)?.max(Duration::from_secs(1)),
             Arg::Long("credentials") => credentials = Some(parser.value()?.into()),
             Arg::Long("grace") => grace = seconds(&mut parser)?,
             Arg::Long("debounce") => debounce = seconds(&mut parser)?,
@@ -99,6 +108,8 @@ pub(crate) fn parse(mut parser: Parser) -> Result<Parsed, lexopt::Error> {
                     variables,
                     credentials,
                     on_rotation,
+                    secrets,
+                    look,
                     grace,
                     debounce,
                     program,

@@ -1,18 +1,24 @@
-//! The service's life: a login before it starts, renewed and rotated while it runs, revoked when it ends.
+//! The service's life: a login before it starts, renewed and rotated while it runs, revoked when it ends; and the secrets
+//! that it was lent.
 
+use std::future::Future;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use secrecy::SecretString;
 use zk_creds::postgres::{Endpoint, Issuer, IssuerConfig, Login};
+use zk_creds::secret::Secrets;
 use zk_creds::{Clock, Credential, Due, Environment, Lease, Manifest, Service, SystemClock, Term};
 
 use crate::child::{Child, Signals};
 use crate::options::{OnRotation, Options};
+use crate::secrets::{self, Versions};
 use crate::{Failure, say};
 
 /// How long to wait after a failure of the issuer, which is tried again while the lease lives.
 const RETRY: Duration = Duration::from_secs(2);
+/// How long the issuer's database, or the store of secrets, may take for one thing.
+const DEADLINE: Duration = Duration::from_secs(20);
 
 pub(crate) async fn run(options: &Options) -> Result<u8, Failure> {
     let text = std::fs::read_to_string(&options.manifest)
@@ -22,22 +28,33 @@ pub(crate) async fn run(options: &Options) -> Result<u8, Failure> {
         format!("the manifest is not valid\n{}", drawn.trim_end())
     })?;
     let service = manifest.service(&options.service)?;
+    let secrets = match &options.secrets {
+        Some(place) => Some(secrets::open(place).await?),
+        None if service.secrets.is_empty() => None,
+        None => {
+            let names = service.secrets.values().map(String::as_str).collect::<Vec<_>>().join(", ");
+            let message = format!(
+                "service `{}` needs secrets ({names}): say with --secrets where they are",
+                service.name
+            );
+            return Err(message.into());
+        }
+    };
     let issuing = Issuing {
         issuer: Issuer::new(&manifest, IssuerConfig::default())?,
         login: Login::from_environment()?,
+        secrets,
         service,
         options,
     };
     // Before the program starts, so that no signal is missed.
     let mut signals = Signals::listen()?;
-    let credential = issuing.issue().await?;
-    let mut lease = credential.lease().clone();
-    let started = issuing.environment(&credential).and_then(|environment| issuing.start(&environment));
-    let outcome = match started {
-        Ok(child) => supervise(&issuing, &mut signals, child, &mut lease).await,
+    let (mut issued, environment) = within(issuing.issue()).await?;
+    let outcome = match issuing.start(&environment) {
+        Ok(child) => supervise(&issuing, &mut signals, child, &mut issued).await,
         Err(error) => Err(error),
     };
-    issuing.revoke(&lease).await;
+    issuing.revoke(&issued.lease).await;
     if let Some(directory) = &options.credentials {
         drop(Environment::remove_directory(directory));
     }
@@ -47,19 +64,49 @@ pub(crate) async fn run(options: &Options) -> Result<u8, Failure> {
 struct Issuing<'a> {
     issuer: Issuer,
     login: Login,
+    secrets: Option<Secrets>,
     service: &'a Service,
     options: &'a Options,
 }
 
+/// What the program has.
+struct Issued {
+    lease: Lease,
+    loans: Vec<Lease>,
+    /// The versions of the secrets that it was lent, or of older ones.
+    versions: Versions,
+}
+
 impl Issuing<'_> {
-    async fn issue(&self) -> Result<Credential, Failure> {
+    /// Issues a login and lends the secrets. What cannot be handed to the program is taken back.
+    async fn issue(&self) -> Result<(Issued, Environment), Failure> {
         let mut client = self.login.connect().await?;
         Issuer::install(&mut client).await?;
-        Ok(self.issuer.issue(&mut client, self.service).await?)
+        let mut environment = Environment::default();
+        // Read before they are lent: a version that comes in between is found at the next look, and not missed.
+        let (mut loans, mut versions) = (Vec::new(), Versions::new());
+        if let Some(secrets) = &self.secrets {
+            versions = secrets::current(secrets, self.service).await?;
+            loans = self.issuer.lend_secrets(&mut client, secrets, self.service, &mut environment).await?;
+        }
+        let credential = self.issuer.issue(&mut client, self.service).await?;
+        let lease = credential.lease().clone();
+        match self.declare(&credential, &mut environment) {
+            Ok(()) => Ok((Issued { lease, loans, versions }, environment)),
+            Err(error) => {
+                self.revoke(&lease).await;
+                Err(error)
+            }
+        }
     }
 
-    async fn renew(&self, lease: &Lease) -> Result<Lease, zk_creds::Error> {
-        self.issuer.renew(&mut self.login.connect().await?, lease).await
+    async fn renew(&self, issued: &mut Issued) -> Result<(), zk_creds::Error> {
+        let mut client = self.login.connect().await?;
+        issued.lease = self.issuer.renew(&mut client, &issued.lease).await?;
+        for loan in &mut issued.loans {
+            *loan = self.issuer.renew_grant(&mut client, loan).await?;
+        }
+        Ok(())
     }
 
     /// Revokes, and says so when it does not succeed: the lease then ends by itself.
@@ -73,11 +120,16 @@ impl Issuing<'_> {
         }
     }
 
-    fn environment(&self, credential: &Credential) -> Result<Environment, Failure> {
-        let mut environment = Environment::default();
+    /// Whether a secret has another version than the program was lent.
+    async fn has_changed(&self, issued: &Issued) -> Result<bool, Failure> {
+        let Some(secrets) = &self.secrets else { return Ok(false) };
+        Ok(secrets::current(secrets, self.service).await? != issued.versions)
+    }
+
+    fn declare(&self, credential: &Credential, environment: &mut Environment) -> Result<(), Failure> {
         let endpoint: &Endpoint = self.login.endpoint();
-        endpoint.declare(credential, &mut environment)?;
-        endpoint.declare_databases(self.service, credential, &mut environment)?;
+        endpoint.declare(credential, environment)?;
+        endpoint.declare_databases(self.service, credential, environment)?;
         environment.add_scopes(self.service)?;
         for (name, value) in &self.options.variables {
             environment.set(name, SecretString::from(value.as_str()))?;
@@ -87,7 +139,7 @@ impl Issuing<'_> {
             let path = directory.to_str().ok_or("the path of the credentials is not UTF-8")?;
             environment.set("CREDENTIALS_DIRECTORY", SecretString::from(path))?;
         }
-        Ok(environment)
+        Ok(())
     }
 
     fn start(&self, environment: &Environment) -> Result<Child, Failure> {
@@ -97,24 +149,48 @@ impl Issuing<'_> {
     }
 }
 
+/// Signals wait for it, so it has an end.
+async fn within<T, E: Into<Failure>>(work: impl Future<Output = Result<T, E>>) -> Result<T, Failure> {
+    match tokio::time::timeout(DEADLINE, work).await {
+        Ok(outcome) => outcome.map_err(Into::into),
+        Err(_) => Err("the database does not answer in time".into()),
+    }
+}
+
+/// What is done next for the lease, and when.
+struct Next {
+    rotates: bool,
+    at: Instant,
+}
+
+impl Next {
+    fn of(lease: &Lease, rotated: Instant, debounce: Duration) -> Self {
+        match Term::from(lease).next_due(SystemClock::default().now()) {
+            Due::Renewal(wait) => Self { rotates: false, at: Instant::now() + wait },
+            Due::Rotation(wait) => Self::rotation(wait, rotated + debounce),
+        }
+    }
+
+    /// Whatever else is wrong, a program is not restarted all the time: not before `not_before`.
+    fn rotation(wait: Duration, not_before: Instant) -> Self {
+        Self { rotates: true, at: (Instant::now() + wait).max(not_before) }
+    }
+}
+
 async fn supervise(
     issuing: &Issuing<'_>,
     signals: &mut Signals,
     mut child: Child,
-    lease: &mut Lease,
+    issued: &mut Issued,
 ) -> Result<u8, Failure> {
+    let Options { debounce, look, grace, .. } = *issuing.options;
     let mut rotated = Instant::now();
     let mut old: Option<(Lease, Instant)> = None;
-    let mut not_before = Instant::now();
+    let mut next = Next::of(&issued.lease, rotated, debounce);
+    let mut look_at = issuing.secrets.as_ref().map(|_| Instant::now() + look);
     loop {
-        let due = Term::from(&*lease).next_due(SystemClock::default().now());
-        let wait = match due {
-            Due::Renewal(wait) => wait,
-            // Debounced: whatever else is wrong, a program is not restarted all the time.
-            Due::Rotation(wait) => wait.max(issuing.options.debounce.saturating_sub(rotated.elapsed())),
-        };
-        let at = (Instant::now() + wait).max(not_before);
-        let ends = old.as_ref().map_or(at, |(_, ends)| at.min(*ends));
+        let ends = old.as_ref().map(|(_, ends)| *ends);
+        let wake = [ends, look_at].into_iter().flatten().fold(next.at, Instant::min);
         tokio::select! {
             signal = signals.next() => {
                 match signal {
@@ -123,41 +199,60 @@ async fn supervise(
                 }
                 continue;
             }
-            () = tokio::time::sleep_until(ends.into()) => {}
+            () = tokio::time::sleep_until(wake.into()) => {}
         }
-        if let Some((lease, _)) = old.take_if(|(_, ends)| *ends <= Instant::now()) {
+        let now = Instant::now();
+        if let Some((lease, _)) = old.take_if(|(_, ends)| *ends <= now) {
             issuing.revoke(&lease).await;
+        }
+        if look_at.is_some_and(|at| at <= now) {
+            look_at = Some(now + look);
+            match within(issuing.has_changed(issued)).await {
+                Ok(true) => next = Next::rotation(Duration::ZERO, rotated + debounce),
+                Ok(false) => {}
+                Err(error) => say(&format!(
+                    "the secrets could not be looked at: {error}; the program keeps what it has"
+                )),
+            }
+        }
+        if Instant::now() < next.at {
             continue;
         }
         let outcome: Result<(), Failure> = async {
-            match due {
-                Due::Renewal(_) => *lease = issuing.renew(lease).await?,
-                Due::Rotation(_) => {
-                    let credential = issuing.issue().await?;
-                    let before = std::mem::replace(lease, credential.lease().clone());
-                    rotated = Instant::now();
-                    let environment = issuing.environment(&credential)?;
-                    match issuing.options.on_rotation {
-                        OnRotation::Restart => {
-                            if let Some(code) = end(signals, &child, issuing.options.grace).await? {
-                                say(&format!("restarting with {}; it had ended with {code}", lease.login));
-                            }
-                            child = issuing.start(&environment)?;
-                            issuing.revoke(&before).await;
-                        }
-                        OnRotation::Signal(signal) => {
-                            child.signal(signal);
-                            old = Some((before, Instant::now() + issuing.options.grace));
-                        }
+            if !next.rotates {
+                return within(issuing.renew(issued)).await;
+            }
+            let (fresh, environment) = within(issuing.issue()).await?;
+            let before = std::mem::replace(issued, fresh).lease;
+            rotated = Instant::now();
+            match issuing.options.on_rotation {
+                OnRotation::Restart => {
+                    if let Some(code) = end(signals, &child, grace).await? {
+                        say(&format!("restarting with {}; it had ended with {code}", issued.lease.login));
+                    }
+                    child = issuing.start(&environment)?;
+                    issuing.revoke(&before).await;
+                }
+                OnRotation::Signal(signal) => {
+                    child.signal(signal);
+                    // One that is still in its grace has had its time.
+                    if let Some((lease, _)) = old.replace((before, Instant::now() + grace)) {
+                        issuing.revoke(&lease).await;
                     }
                 }
             }
             Ok(())
         }
         .await;
-        if let Err(error) = outcome {
-            say(&format!("the credential of {} could not be kept: {error}; trying again", lease.login));
-            not_before = Instant::now() + RETRY;
+        match outcome {
+            Ok(()) => next = Next::of(&issued.lease, rotated, debounce),
+            Err(error) => {
+                say(&format!(
+                    "the credential of {} could not be kept: {error}; trying again",
+                    issued.lease.login
+                ));
+                next.at = Instant::now() + RETRY;
+            }
         }
     }
 }

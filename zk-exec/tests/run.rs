@@ -3,10 +3,16 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
+use secrecy::SecretString;
 use testkit::Database;
 use tokio_postgres::Client;
+use zk_creds::postgres::{Endpoint, Handover, Login};
+use zk_creds::secret::{PostgresSecrets, SecretName, Secrets};
+use zk_crypto::{Encryptor, EncryptorConfig, PostgresKeyStore, Scope};
+use zk_kms::{LocalKms, OpenConfig, PassphraseCost};
 
 struct World {
     database: Database,
@@ -235,6 +241,128 @@ async fn a_rotation_is_signalled_and_read_from_files() {
     assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
     tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
     assert!(world.logins().await.is_empty() && !directory.exists());
+}
+
+/// A secret of the manifest arrives beside the login, and so does its next version.
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_are_lent_and_their_next_version_is_handed_over() {
+    let world = World::create(r#", "secrets": {"PAYMENT_KEY": "payment-key"}"#).await;
+    let output = world.run(&[], &["true"]).await;
+    let shown = text(&output);
+    assert!(output.status.code() == Some(125) && shown.contains("needs secrets (payment-key)"), "{shown}");
+
+    // The store, as whoever keeps secrets makes it.
+    let ring = world.folder.path().join("ring");
+    let passphrase = SecretString::from("a passphrase of the ring");
+    LocalKms::create(&ring, "exec", &passphrase, PassphraseCost::new(64, 1, 1).unwrap()).unwrap();
+    let config = OpenConfig::new().key_ring(&ring, passphrase);
+    let kms = zk_kms::open(&"local:exec".parse().unwrap(), &config).await.unwrap();
+    let database = &world.database;
+    let endpoint = Endpoint {
+        host: "localhost".to_owned(),
+        port: database.port(),
+        database: database.name().to_owned(),
+        root_certificate: database.cluster().ca_file(),
+    };
+    let login = || Login::new(endpoint.clone(), &world.issuer, "issuer password".into());
+    let mut client = login().connect().await.unwrap();
+    PostgresKeyStore::install(&client).await.unwrap();
+    PostgresSecrets::install(&mut client).await.unwrap();
+    let pool = zk_creds::postgres::pool(Arc::new(Handover::new(login())), 2).unwrap();
+    let keys = Arc::new(PostgresKeyStore::new(pool.clone()));
+    let encryptor = Arc::new(Encryptor::new(kms, keys, EncryptorConfig::default()).unwrap());
+    let scope = Scope::new("secrets").unwrap();
+    encryptor.ensure_key(&scope).await.unwrap();
+    let secrets = Secrets::new(Arc::new(PostgresSecrets::new(pool, encryptor, scope)));
+    let with = |options: &[&str], program: &[&str]| {
+        let options = [&["--secrets", "sealed:secrets", "--look", "1", "--debounce", "0"], options].concat();
+        let mut command = world.command(&options, program);
+        command.env("ZK_KMS_URI", "local:exec").env("ZK_KEY_RING", &ring);
+        command.env("ZK_KEY_RING_PASSPHRASE", "a passphrase of the ring");
+        command
+    };
+    let mut missing = with(&[], &["true"]);
+    let output = tokio::task::spawn_blocking(move || missing.output().unwrap()).await.unwrap();
+    assert!(output.status.code() == Some(125) && text(&output).contains("payment-key"), "{}", text(&output));
+    assert!(world.logins().await.is_empty());
+
+    let name = SecretName::new("payment-key").unwrap();
+    let first = secrets.create(&name, &"the first key".into()).await.unwrap();
+    let (seen, directory) = (world.folder.path().join("seen"), world.folder.path().join("credentials"));
+    let restarted = format!("echo $PAYMENT_KEY $PGUSER >> {}; exec sleep 60", seen.display());
+    let mut child = with(&[], &["sh", "-c", &restarted]).spawn().unwrap();
+    let lines = until_lines(&seen, 1).await;
+    assert!(lines[0].starts_with("the first key zk_"), "{lines:?}");
+    let second = secrets.put(&name, &"the second key".into(), &first).await.unwrap();
+    let lines = until_lines(&seen, 2).await;
+    assert!(lines[1].starts_with("the second key zk_"), "{lines:?}");
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert_eq!(
+        until_lines(&seen, 2).await.len(),
+        2,
+        "it is restarted for another version and for nothing else"
+    );
+    // It is known who has seen which version.
+    let rows = world
+        .superuser
+        .query("SELECT detail FROM zk.grants WHERE kind = 'secret' ORDER BY generation", &[])
+        .await
+        .unwrap();
+    let lent: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    assert!(
+        lent.len() == 2 && lent[0].contains(first.as_str()) && lent[1].contains(second.as_str()),
+        "{lent:?}"
+    );
+    interrupt(&mut child).await;
+    assert!(world.logins().await.is_empty());
+
+    // By files and a signal.
+    std::fs::remove_file(&seen).unwrap();
+    let script = format!(
+        "show() {{ cat $CREDENTIALS_DIRECTORY/PAYMENT_KEY >> {0}; echo >> {0}; }}; trap show HUP; show; while :; do sleep 0.05; done",
+        seen.display()
+    );
+    let options = ["--on-rotation", "HUP", "--grace", "1", "--credentials", directory.to_str().unwrap()];
+    let mut child = with(&options, &["sh", "-c", &script]).spawn().unwrap();
+    assert_eq!(until_lines(&seen, 1).await, ["the second key"]);
+    secrets.put(&name, &"the third key".into(), &second).await.unwrap();
+    assert_eq!(until_lines(&seen, 2).await[1], "the third key");
+    interrupt(&mut child).await;
+    assert!(world.logins().await.is_empty() && !directory.exists());
+}
+
+/// Ends a program of ours, and waits for it.
+async fn interrupt(child: &mut std::process::Child) {
+    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    for _ in 0..400 {
+        if child.try_wait().unwrap().is_some() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("it does not end");
+}
+
+/// A program that is sent many signals is renewed in time all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn signals_do_not_put_a_renewal_off() {
+    let world = World::create(r#", "lifetime_seconds": 4, "max_lifetime_seconds": 60"#).await;
+    let ready: PathBuf = world.folder.path().join("ready");
+    let script = format!("trap : USR1; touch {}; while :; do sleep 0.02; done", ready.display());
+    let mut child = world.command(&[], &["sh", "-c", &script]).spawn().unwrap();
+    while !ready.exists() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let pid = child.id().to_string();
+    let left = "SELECT extract(epoch FROM min(expires_at) - clock_timestamp())::float8 FROM zk.leases WHERE state = 'active'";
+    let (mut least, begun) = (f64::MAX, std::time::Instant::now());
+    while begun.elapsed() < Duration::from_secs(5) {
+        assert!(Command::new("kill").args(["-USR1", &pid]).status().unwrap().success());
+        least = least.min(world.superuser.query_one(left, &[]).await.unwrap().get(0));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    interrupt(&mut child).await;
+    assert!(least > 0.8, "renewed {least} seconds before its end");
 }
 
 async fn until_lines(path: &PathBuf, count: usize) -> Vec<String> {
