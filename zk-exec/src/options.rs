@@ -33,7 +33,7 @@ status: the program's; 128 and the signal's number if a signal ended it; 127 not
 ";
 
 pub(crate) enum Parsed {
-    Run(Options),
+    Run(Box<Options>),
     Help,
 }
 
@@ -102,7 +102,7 @@ pub(crate) fn parse(mut parser: Parser) -> Result<Parsed, lexopt::Error> {
                             .into(),
                     );
                 }
-                return Ok(Parsed::Run(Options {
+                return Ok(Parsed::Run(Box::new(Options {
                     manifest: manifest.ok_or("--manifest is missing")?,
                     service: service.ok_or("--service is missing")?,
                     variables,
@@ -114,7 +114,7 @@ pub(crate) fn parse(mut parser: Parser) -> Result<Parsed, lexopt::Error> {
                     debounce,
                     program,
                     arguments,
-                }));
+                })));
             }
             other => return Err(other.unexpected()),
         }
