@@ -100,7 +100,11 @@ fn requests(skewed: bool) -> Vec<usize> {
         sums.push(sums.last().copied().unwrap_or(0.0) + if skewed { 1.0 / tenant as f64 } else { 1.0 });
     }
     let all = sums[TENANTS - 1];
-    (0..REQUESTS).map(|_| sums.partition_point(|sum| *sum <= random.next() * all).min(TENANTS - 1)).collect()
+    let one = |_| {
+        let at = random.next() * all;
+        sums.partition_point(|sum| *sum <= at).min(TENANTS - 1)
+    };
+    (0..REQUESTS).map(one).collect()
 }
 
 fn scope(tenant: usize) -> Scope {
