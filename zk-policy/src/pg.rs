@@ -34,7 +34,7 @@ pub use error::{Error, ErrorKind};
 pub use lint::lint;
 pub use masks::{install_mask_keys, remove_mask_key, set_mask_key};
 #[cfg(feature = "deadpool")]
-pub use pool::enters;
+pub use pool::{cleans, enters};
 pub use read::read_schema;
 pub use session::SignedSession;
 pub use signed::{ClaimKey, add_claim_key, install_signing, remove_claim_key};

@@ -91,6 +91,54 @@ impl Lab {
     }
 }
 
+/// SQL that somebody got to run on a connection lies in wait for whoever has it next, whose claims are signed.
+#[tokio::test]
+async fn what_lies_in_wait_on_a_connection_is_gone_before_it_is_lent_again() {
+    let lab = Lab::create(true).await;
+    let pool = |cleans: bool| {
+        let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = Manager::from_config(lab.database.config(&lab.login, "x"), lab.database.tls(), config);
+        let builder =
+            Pool::builder(manager).max_size(1).post_create(pg::enters(&lab.policy, "clerk").unwrap());
+        let cleaning = || pg::cleans(&lab.policy, "clerk").unwrap();
+        if cleans { builder.post_recycle(cleaning()) } else { builder }.build().unwrap()
+    };
+    const ASKED: &str = "SELECT id FROM notes ORDER BY id";
+    let traps = [
+        "CREATE TEMP TABLE notes AS SELECT 666::int8 AS id",
+        "CREATE TEMP VIEW notes AS SELECT 666::int8 AS id",
+        "DO $$ DECLARE s text; BEGIN
+           SELECT name INTO STRICT s FROM pg_prepared_statements WHERE statement LIKE '%ORDER BY id' AND NOT from_sql;
+           EXECUTE format('DEALLOCATE %I', s); EXECUTE format('PREPARE %I AS SELECT 666::int8 AS id', s); END $$",
+        "SET search_path = pg_temp; CREATE TEMP TABLE notes AS SELECT 666::int8 AS id",
+        "SET standard_conforming_strings = off",
+    ];
+    for cleans in [false, true] {
+        for trap in traps {
+            let pool = pool(cleans);
+            let (one, two) = (lab.session("clerk", 1), lab.session("clerk", 2));
+            let mut connection = pool.get().await.unwrap();
+            let transaction = lab.begin(&one, &mut connection).await.unwrap();
+            let statement = transaction.prepare_cached(ASKED).await.unwrap();
+            transaction.query(&statement, &[]).await.unwrap();
+            // What is injected ends with a COMMIT of its own.
+            transaction.batch_execute(trap).await.unwrap_or_else(|error| panic!("{trap}: {error:?}"));
+            transaction.commit().await.unwrap();
+            drop(connection);
+
+            let mut connection = pool.get().await.unwrap();
+            let transaction = lab.begin(&two, &mut connection).await.unwrap();
+            let strings: String =
+                transaction.query_one("SHOW standard_conforming_strings", &[]).await.unwrap().get(0);
+            let statement = transaction.prepare_cached(ASKED).await.unwrap();
+            let seen: Vec<i64> =
+                transaction.query(&statement, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+            let is_caught = seen == [666] || strings == "off";
+            assert_eq!(is_caught, !cleans, "{trap}: {seen:?}, {strings}");
+        }
+    }
+}
+
 async fn notes(client: &Client) -> Vec<i64> {
     let rows = client.query("SELECT id FROM notes ORDER BY id", &[]).await.unwrap();
     rows.iter().map(|row| row.get(0)).collect()

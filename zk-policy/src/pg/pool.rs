@@ -1,6 +1,7 @@
 //! Sessions on pooled connections: deadpool-postgres.
 
 use deadpool_postgres::{Client, Hook, HookError};
+use futures_util::future::try_join;
 
 use super::transaction::{Connection, sealed::Sealed};
 use crate::declared::Declared;
@@ -17,8 +18,8 @@ impl Connection for Client {
 /// Makes every connection of a pool enter a role: give it to the pool's builder as `post_create`.
 ///
 /// Keep one pool for each role that a service acts as; entering another role on a connection would make the server plan
-/// its cached statements again. A pool that cleans its connections (`RecyclingMethod::Clean`) also takes them out of the
-/// role: give it the hook as `post_recycle` as well. A session never begins in a role that is not its own.
+/// its cached statements again. A pool that cleans its connections by deadpool's `RecyclingMethod::Clean` also takes them out
+/// of the role: use [`cleans`] instead. A session never begins in a role that is not its own.
 ///
 /// # Errors
 /// [`SessionError::UnknownRole`].
@@ -48,5 +49,52 @@ pub fn enters(declared: impl Into<Declared>, role: &str) -> Result<Hook, Session
     Ok(Hook::async_fn(move |client, _| {
         let session = session.clone();
         Box::pin(async move { session.enter(client).await.map_err(HookError::Backend) })
+    }))
+}
+
+/// What deadpool's own cleaning does, and the statements that somebody prepared by SQL.
+const CLEAN: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
+                     SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES";
+const LEFT: &str = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_prepared_statements WHERE from_sql";
+
+/// Cleans every connection of a pool before it is lent again, and makes it enter the role anew: give it to the pool's builder
+/// as `post_recycle`, beside [`enters`] as `post_create`.
+///
+/// Signed claims cannot be made up by SQL that somebody got to run on a connection. But it can lie in wait there for whoever
+/// has the connection next, and then runs with that one's claims: a temporary table that hides the one that is meant,
+/// another `search_path`, a setting that changes how texts are read, another statement under the name of a prepared one.
+/// The first three are taken away. The last one is what makes a connection unfit: it is closed, and the pool makes another.
+///
+/// It takes two round trips for each time that a connection is lent. A service all of whose SQL is its own does not need it.
+///
+/// # Errors
+/// [`SessionError::UnknownRole`].
+///
+/// # Examples
+/// ```no_run
+/// # fn example(policy: zk_policy::Policy, manager: deadpool_postgres::Manager) -> Result<(), Box<dyn std::error::Error>> {
+/// use zk_policy::pg;
+///
+/// let agents = deadpool_postgres::Pool::builder(manager)
+///     .post_create(pg::enters(&policy, "agent")?)
+///     .post_recycle(pg::cleans(&policy, "agent")?)
+///     .build()?;
+/// # Ok(())
+/// # }
+/// ```
+pub fn cleans(declared: impl Into<Declared>, role: &str) -> Result<Hook, SessionError> {
+    let session = Session::new(declared, role)?;
+    Ok(Hook::async_fn(move |client, _| {
+        let session = session.clone();
+        Box::pin(async move {
+            // SECURITY: the question is not prepared under a name, and asked in the same round trip after names mean what
+            // they should again.
+            let cleaned = try_join(client.batch_execute(CLEAN), client.query_typed_one(LEFT, &[])).await;
+            let (_cleaned, left) = cleaned.map_err(HookError::Backend)?;
+            if left.try_get::<_, i64>(0).map_err(HookError::Backend)? != 0 {
+                return Err(HookError::message("statements were prepared by SQL on the connection"));
+            }
+            session.enter(client).await.map_err(HookError::Backend)
+        })
     }))
 }
