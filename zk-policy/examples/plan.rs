@@ -2,7 +2,9 @@
 
 use std::error::Error as StdError;
 use std::ffi::OsString;
-use std::io::{self, IsTerminal, Write};
+#[cfg(feature = "render")]
+use std::io::IsTerminal;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,7 +16,9 @@ use serde::Serialize;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
-use zk_policy::{Colour, Consent, Diagnostics, Document, Policy, Schema, Severity, check, pg};
+#[cfg(feature = "render")]
+use zk_policy::Colour;
+use zk_policy::{Consent, Diagnostics, Document, Policy, Schema, Severity, check, pg};
 
 const HELP: &str = "\
 Guards a PostgreSQL database by a policy: who may do what with which rows and columns.
@@ -290,9 +294,22 @@ impl Arguments {
         format!("the policy has mistakes\n\n{}", self.drawn(mistakes, text))
     }
 
+    /// Over the source.
+    #[cfg(feature = "render")]
     fn drawn(&self, diagnostics: &Diagnostics, text: &str) -> String {
         let colour = if io::stderr().is_terminal() { Colour::Always } else { Colour::Never };
         diagnostics.render(&self.file.display().to_string(), text, colour).trim_end().to_owned()
+    }
+
+    /// By the line.
+    #[cfg(not(feature = "render"))]
+    fn drawn(&self, diagnostics: &Diagnostics, text: &str) -> String {
+        let line = |diagnostic: &zk_policy::Diagnostic| {
+            let before = text.get(..diagnostic.span.range().start).unwrap_or(text);
+            let number = before.matches('\n').count() + 1;
+            format!("{}:{number}: [{}] {}", self.file.display(), diagnostic.code, diagnostic.message)
+        };
+        diagnostics.iter().map(line).collect::<Vec<_>>().join("\n")
     }
 
     async fn connect(&self) -> Result<Client> {
