@@ -1,6 +1,7 @@
 //! PostgreSQL logins: issued, renewed, rotated, revoked; and connections with them.
 
 pub mod audit;
+mod begin;
 #[cfg(feature = "authority")]
 mod certificates;
 mod databases;
