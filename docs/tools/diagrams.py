@@ -48,6 +48,15 @@ def policy():
     return d.finish(438)
 
 
+def notes(d, y, rows):
+    """Ends a diagram with what happens, and what it does, from `y` down."""
+    for what, told in rows:
+        d.text(20, y, what, size=12, bold=True)
+        d.text(190, y, told, "soft", 12)
+        y += 20
+    return d.finish(y + 2)
+
+
 def sealing():
     d = heading("Sealing, opening, and where the keys are", "The key-encryption key never leaves its service; the database never sees a plaintext.")
     d.rect(20, 72, 200, 254, "rule", 8)
@@ -73,16 +82,11 @@ def sealing():
     d.text(40, 222, "asked once for each", "soft", 12)
     d.text(40, 239, "data key and max_age,", "soft", 12)
     d.text(40, 256, "not for each value", "soft", 12)
-    y = 350
-    for what, told in [
+    return notes(d, 350, [
         ("the KEK is rotated", "rewrap_keys: wrapped data keys change, no row does"),
         ("a data key is rotated", "rotate_key, then Reseal: rows change in batches, while they are used"),
         ("a tenant is forgotten", "destroy_scope: its values open nowhere, backups included"),
-    ]:
-        d.text(20, y, what, size=12, bold=True)
-        d.text(190, y, told, "soft", 12)
-        y += 20
-    return d.finish(y + 2)
+    ])
 
 
 def login():
@@ -108,17 +112,12 @@ def login():
     d.text(560, 278, "issue", "soft", 12)
     d.line([(120, 296), (730, 296)])
     d.arrow([(120, 296), (736, 296)])
-    y = 322
-    for what, told in [
+    return notes(d, 322, [
         ("in a grace", "both logins work; pools and processes move over, and no query fails"),
         ("never renewed", "VALID UNTIL in the database ends it, also when no issuer is there"),
         ("its maximum", "is reached by no renewal: then the next login is issued beside it"),
         ("the issuer was killed", "reconcile finds roles without leases and leases without roles, and ends both"),
-    ]:
-        d.text(20, y, what, size=12, bold=True)
-        d.text(190, y, told, "soft", 12)
-        y += 20
-    return d.finish(y + 2)
+    ])
 
 
 def authority():

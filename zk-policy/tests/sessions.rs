@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
-use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
+use deadpool_postgres::{Manager, ManagerConfig, Pool, PoolBuilder, RecyclingMethod};
 use testkit::Database;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -81,13 +81,17 @@ impl Lab {
         }
     }
 
-    /// One connection, so that whoever comes next gets what was left behind.
     fn pool(&self, role: &str) -> Pool {
+        self.builder(role).build().unwrap()
+    }
+
+    /// One connection, so that whoever comes next gets what was left behind.
+    fn builder(&self, role: &str) -> PoolBuilder {
         let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let config =
             Manager::from_config(self.database.config(&self.login, "x"), self.database.tls(), config);
         let entered = pg::enters(&self.policy, role).unwrap();
-        Pool::builder(config).max_size(1).post_create(entered).build().unwrap()
+        Pool::builder(config).max_size(1).post_create(entered)
     }
 }
 
@@ -95,14 +99,6 @@ impl Lab {
 #[tokio::test]
 async fn what_lies_in_wait_on_a_connection_is_gone_before_it_is_lent_again() {
     let lab = Lab::create(true).await;
-    let pool = |cleans: bool| {
-        let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_config(lab.database.config(&lab.login, "x"), lab.database.tls(), config);
-        let builder =
-            Pool::builder(manager).max_size(1).post_create(pg::enters(&lab.policy, "clerk").unwrap());
-        let cleaning = || pg::cleans(&lab.policy, "clerk").unwrap();
-        if cleans { builder.post_recycle(cleaning()) } else { builder }.build().unwrap()
-    };
     const ASKED: &str = "SELECT id FROM notes ORDER BY id";
     let traps = [
         "CREATE TEMP TABLE notes AS SELECT 666::int8 AS id",
@@ -115,7 +111,11 @@ async fn what_lies_in_wait_on_a_connection_is_gone_before_it_is_lent_again() {
     ];
     for cleans in [false, true] {
         for trap in traps {
-            let pool = pool(cleans);
+            let mut builder = lab.builder("clerk");
+            if cleans {
+                builder = builder.post_recycle(pg::cleans(&lab.policy, "clerk").unwrap());
+            }
+            let pool = builder.build().unwrap();
             let (one, two) = (lab.session("clerk", 1), lab.session("clerk", 2));
             let mut connection = pool.get().await.unwrap();
             let transaction = lab.begin(&one, &mut connection).await.unwrap();

@@ -2,7 +2,7 @@
 
 #[cfg(feature = "https")]
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
@@ -114,18 +114,7 @@ impl Issuer {
         let leaf = authority.sign(pem, names, lifetimes.lifetime)?;
         let detail = Detail { names: names.clone(), signed: vec![Signed::of(authority, &leaf)] };
         let (transaction, _) = self.begin_to_issue(client).await?;
-        let draft = Draft {
-            kind: GrantKind::Certificate,
-            service: names.service_name(),
-            name: &leaf.identity,
-            hash: None,
-            detail: &detail,
-            lifetimes: *lifetimes,
-            fixed: Some(self.fixed(&leaf, lifetimes.max_lifetime)?),
-        };
-        let lease = self.grant(&transaction, draft, Action::Issue).await?;
-        transaction.commit().await?;
-        Ok((lease, leaf))
+        self.begin_lease(transaction, Action::Issue, names.service_name(), &detail, leaf, *lifetimes).await
     }
 
     /// Signs the next certificate of a lease, for the same key or another, under the same names; not beyond the lease's
@@ -210,26 +199,36 @@ impl Issuer {
         let max_lifetime = old.max_expires_at.duration_since(old.issued_at).unwrap_or_default();
         let lifetime = Duration::try_from_secs_f64(lifetime).unwrap_or(max_lifetime).min(max_lifetime);
         let leaf = authority.sign(asked.request, &names, lifetime)?;
-        let signed = vec![Signed::of(authority, &leaf)];
-        let draft = Draft {
-            kind: GrantKind::Certificate,
-            service: asked.owner,
-            name: &leaf.identity,
-            hash: None,
-            detail: &Detail { names, signed },
-            lifetimes: Lifetimes { lifetime, max_lifetime },
-            fixed: Some(self.fixed(&leaf, max_lifetime)?),
-        };
-        let lease = self.grant(&transaction, draft, Action::Rotate).await?;
-        transaction.commit().await?;
-        Ok((lease, leaf))
+        let detail = Detail { names, signed: vec![Signed::of(authority, &leaf)] };
+        let lifetimes = Lifetimes { lifetime, max_lifetime };
+        self.begin_lease(transaction, Action::Rotate, asked.owner, &detail, leaf, lifetimes).await
     }
 
-    /// From when a certificate counts, and when it ends: in whole seconds, as it says itself, so that the last one of a lease
-    /// ends with it.
-    fn fixed(&self, leaf: &Leaf, max_lifetime: Duration) -> Result<(SystemTime, SystemTime), Error> {
+    /// Records a certificate under a lease of its own. It counts from, and ends, in whole seconds, as it says itself, so that
+    /// the last one of a lease ends with it.
+    async fn begin_lease(
+        &self,
+        transaction: Transaction<'_>,
+        action: Action,
+        service: &str,
+        detail: &Detail,
+        leaf: Leaf,
+        lifetimes: Lifetimes,
+    ) -> Result<(Lease, Leaf), Error> {
         let issued_at = whole_seconds(self.now());
-        Ok((issued_at, leaf.expires_at.min(later(issued_at, max_lifetime)?)))
+        let expires_at = leaf.expires_at.min(later(issued_at, lifetimes.max_lifetime)?);
+        let draft = Draft {
+            kind: GrantKind::Certificate,
+            service,
+            name: &leaf.identity,
+            hash: None,
+            detail,
+            lifetimes,
+            fixed: Some((issued_at, expires_at)),
+        };
+        let lease = self.grant(&transaction, draft, action).await?;
+        transaction.commit().await?;
+        Ok((lease, leaf))
     }
 
     #[cfg(feature = "https")]

@@ -52,9 +52,10 @@ pub fn enters(declared: impl Into<Declared>, role: &str) -> Result<Hook, Session
     }))
 }
 
-/// What deadpool's own cleaning does, and the statements that somebody prepared by SQL.
+/// What deadpool's own cleaning does.
 const CLEAN: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
                      SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES";
+/// The statements that somebody prepared by SQL, which that leaves.
 const LEFT: &str = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_prepared_statements WHERE from_sql";
 
 /// Cleans every connection of a pool before it is lent again, and makes it enter the role anew: give it to the pool's builder
@@ -65,7 +66,7 @@ const LEFT: &str = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_prepared_state
 /// another `search_path`, a setting that changes how texts are read, another statement under the name of a prepared one.
 /// The first three are taken away. The last one is what makes a connection unfit: it is closed, and the pool makes another.
 ///
-/// It takes two round trips for each time that a connection is lent. A service all of whose SQL is its own does not need it.
+/// It takes two round trips for each time that a connection is lent, and two more for a role with masked columns. A service all of whose SQL is its own does not need it.
 ///
 /// # Errors
 /// [`SessionError::UnknownRole`].
