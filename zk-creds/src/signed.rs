@@ -209,6 +209,33 @@ impl TokenVerifier {
         self.keys.write().unwrap_or_else(PoisonError::into_inner).insert(key.id(), key);
     }
 
+    /// Trusts these keys and no others, from now on: for a verifier that follows a list which somebody else keeps.
+    ///
+    /// # Examples
+    /// ```
+    /// # use std::time::Duration;
+    /// use zk_creds::signed::{SignedClaims, SigningKey, TokenSigner, TokenVerifier};
+    ///
+    /// let [old, new] = [SigningKey::generate()?, SigningKey::generate()?];
+    /// let (first, second) = (old.public(), new.public());
+    /// let verifier = TokenVerifier::new("crm", "billing", [first]);
+    /// let signer = TokenSigner::new("crm", old)?;
+    /// let sign = || signer.sign(&SignedClaims::new("orders", "billing"), Duration::from_secs(60));
+    /// let before = sign()?;
+    ///
+    /// verifier.trust_only([first, second]);
+    /// signer.rotate(new);
+    /// assert!(verifier.verify(&before).is_ok() && verifier.verify(&sign()?).is_ok());
+    ///
+    /// verifier.trust_only([second]);
+    /// assert!(verifier.verify(&before).is_err() && verifier.verify(&sign()?).is_ok());
+    /// # Ok::<(), zk_creds::Error>(())
+    /// ```
+    pub fn trust_only(&self, keys: impl IntoIterator<Item = PublicKey>) {
+        let keys = keys.into_iter().map(|key| (key.id(), key)).collect();
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+    }
+
     /// Trusts a key no longer. After a rotation: once the last token that it signed has ended, 16 minutes later at most; at
     /// once when the key has leaked.
     pub fn distrust(&self, key: &PublicKey) {

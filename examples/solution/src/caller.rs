@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
@@ -10,11 +11,11 @@ use deadpool_postgres::Client;
 use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::Value;
-use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 use zk_creds::signed::SignedGrant;
-use zk_crypto::{Column, Scope, Sealed, TokenPair};
+use zk_crypto::{Column, ErrorKind, JobSession, Scope, Sealed, TokenPair};
 use zk_policy::Session;
 use zk_policy::pg::SessionTransaction;
 
@@ -50,6 +51,15 @@ impl FromRequestParts<Arc<Service>> for Caller {
     }
 }
 
+/// The transactions of a job are the caller's too.
+#[async_trait]
+impl JobSession for Caller {
+    async fn begin(&self, transaction: &Transaction<'_>) -> std::result::Result<(), zk_crypto::Error> {
+        let signed = self.session.signed(&self.service.claims.key()).sign(transaction.client()).await;
+        signed.map_err(|e| zk_crypto::Error::new(ErrorKind::Denied, "the job has no claims").with_source(e))
+    }
+}
+
 impl Caller {
     fn of_grant(service: &Arc<Service>, grant: &SignedGrant) -> Option<Result<Self>> {
         let said = |prefix| grant.scopes().find_map(|scope| scope.strip_prefix(prefix));
@@ -73,9 +83,9 @@ impl Caller {
     /// Rows that the policy lets this caller see.
     pub async fn rows(&self, sql: &str, parameters: Parameters<'_>) -> Result<Vec<Row>> {
         let mut connection = self.connect().await?;
+        let statement = connection.prepare_cached(sql).await?;
         let transaction = self.begin(&mut connection).await?;
-        let statement = transaction.prepare_cached(sql).await?;
-        Ok(transaction.query(&statement, parameters).await?)
+        Ok(transaction.query_and_commit(&statement, parameters).await?)
     }
 
     /// The one row that there has to be.
@@ -86,11 +96,9 @@ impl Caller {
     /// Changes rows that the policy lets this caller change, and says how many.
     pub async fn change(&self, sql: &str, parameters: Parameters<'_>) -> Result<u64> {
         let mut connection = self.connect().await?;
+        let statement = connection.prepare_cached(sql).await?;
         let transaction = self.begin(&mut connection).await?;
-        let statement = transaction.prepare_cached(sql).await?;
-        let changed = transaction.execute(&statement, parameters).await?;
-        transaction.commit().await?;
-        Ok(changed)
+        Ok(transaction.execute_and_commit(&statement, parameters).await?)
     }
 
     /// A connection that acts as the caller's role, for transactions of several statements.
@@ -101,7 +109,12 @@ impl Caller {
 
     /// A transaction in which the caller's claims hold. It is rolled back unless it is committed.
     pub async fn begin<'c>(&self, connection: &'c mut Client) -> Result<SessionTransaction<'c, Client>> {
-        Ok(self.session.signed(&self.service.claim_key).begin(connection).await?)
+        Ok(self.session.signed(&self.service.claims.key()).begin(connection).await?)
+    }
+
+    /// The tenant's scope, of which jobs are.
+    pub fn scope(&self) -> &Scope {
+        &self.scope
     }
 
     /// Seals a value for its column and row.

@@ -22,6 +22,7 @@ use self::table::Table;
 use self::users::Clinic;
 use self::world::World;
 use crate::Result;
+use crate::service::Ages;
 
 /// How long the login of a service lives, and how far it can be renewed: seconds, so that the drive sees both.
 const LIFETIMES: (u64, u64) = (8, 12);
@@ -60,7 +61,7 @@ pub async fn run(what: What) -> Result<()> {
 
 async fn story(serve: bool) -> Result<()> {
     let mut table = Table::start();
-    let world = World::create(ClusterConfig::default(), LIFETIMES).await?;
+    let world = World::create(ClusterConfig::default(), LIFETIMES, Ages::short()).await?;
     let mut solution = Solution::start(world).await?;
     let clinic = match drive(&mut solution, &mut table).await {
         Ok(clinic) => clinic,

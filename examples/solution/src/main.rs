@@ -6,6 +6,7 @@
 mod caller;
 mod driver;
 mod fault;
+mod followed;
 mod graphql;
 mod http;
 mod plain;

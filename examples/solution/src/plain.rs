@@ -17,16 +17,16 @@ use zk_creds::postgres::Login;
 use zk_creds::signed::TokenVerifier;
 use zk_creds::tls::Clients;
 
-use crate::Result;
 use crate::fault::{Answer, Fault};
-use crate::service::{follow, serve};
+use crate::service::{Ages, serve};
+use crate::{Result, followed};
 
 /// The role that may read the table without sealed columns.
 pub const ROLE: &str = "clinic_plain";
 
 struct Plain {
     pool: Pool,
-    tokens: TokenVerifier,
+    tokens: Arc<TokenVerifier>,
 }
 
 #[derive(Serialize)]
@@ -38,14 +38,15 @@ struct Patient {
 }
 
 pub async fn run() -> Result<()> {
-    let environment = Environment::take(&["CLINIC_TLS", "CLINIC_TOKEN_KEY"])?;
+    let environment = Environment::take(&["CLINIC_AGES", "CLINIC_FOLLOWED"])?;
     let text = |name| environment.get(name).map(ExposeSecret::expose_secret);
-    let tls = follow(Path::new(text("CLINIC_TLS")?))?;
+    let (ages, directory) = (Ages::named(text("CLINIC_AGES")?)?, Path::new(text("CLINIC_FOLLOWED")?));
+    let tls = followed::tls(directory, ages.look)?;
+    let tokens = followed::tokens(directory, ages.look, "plain")?;
     let pool = Login::from_environment()?.acting_as(ROLE).pool(8)?;
-    let tokens = TokenVerifier::new("clinic", "plain", [text("CLINIC_TOKEN_KEY")?.parse()?]);
     let routes =
         Router::new().route("/patients/{id}", get(patient)).with_state(Arc::new(Plain { pool, tokens }));
-    serve(&tls, routes, Clients::Anybody).await
+    serve(&tls, routes, Clients::Anybody, &ages).await
 }
 
 async fn patient(

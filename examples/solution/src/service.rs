@@ -1,6 +1,6 @@
 //! What every service starts with. All that it knows is in its environment; nothing here is about clinics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, stdin};
 use std::path::Path;
 use std::sync::Arc;
@@ -12,17 +12,19 @@ use hyper_util::service::TowerToHyperService;
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use uuid::Uuid;
 use zk_creds::postgres::{Handover, HttpsRenewer, Keeper, KeeperConfig, Login, acting_as, pool_builder};
 use zk_creds::signed::TokenVerifier;
 use zk_creds::tls::https::{self, ServerOptions};
-use zk_creds::tls::{Clients, Material, Tls};
+use zk_creds::tls::{Clients, Tls};
 use zk_creds::{Environment, Manifest};
-use zk_crypto::{BlindIndex, Encryptor, EncryptorConfig, PostgresKeyStore, ScopedKeyStore};
+use zk_crypto::{BlindIndex, Encryptor, EncryptorConfig, KeyStore, PostgresKeyStore, ScopedKeyStore};
 use zk_kms::{KeyUri, OpenConfig};
-use zk_policy::pg::{self, ClaimKey};
+use zk_policy::pg;
 use zk_policy::{Declared, Document, Session};
 
 use crate::fault::chain;
+use crate::followed::{self, Claims};
 use crate::http::Http;
 use crate::{Result, records};
 
@@ -32,21 +34,62 @@ pub const MANIFEST: &str = include_str!("../manifest.json");
 pub const TRUST_DOMAIN: &str = "clinic.example";
 /// The role with which services read wrapped data keys.
 pub const KEY_READER: &str = "clinic_keys";
-/// How often a service looks for another certificate.
-pub const LOOK: Duration = Duration::from_secs(1);
-/// How long a data key is kept in memory, and so how soon a rotation is noticed. Seconds, so that the drive need not wait.
-pub const KEY_AGE: Duration = Duration::from_secs(3);
+/// What opens the key ring.
+const PASSPHRASE: &str = "CLINIC_KEY_RING_PASSPHRASE";
 /// Connections of each role of a service.
 const CONNECTIONS: usize = 8;
 
+/// How old a service lets things become, and so how soon it notices what was replaced.
+#[derive(Clone)]
+pub struct Ages {
+    pub name: &'static str,
+    /// Certificates and keys in its directory.
+    pub look: Duration,
+    /// Data keys in memory.
+    pub key: Duration,
+    /// Connections of its clients.
+    pub connections: ServerOptions,
+    /// How often the worker looks for rows under older keys.
+    pub tend: Duration,
+}
+
+impl Ages {
+    /// Those of a deployment: what the crates choose where they choose.
+    pub fn usual() -> Self {
+        let seconds = Duration::from_secs;
+        let connections = ServerOptions::default();
+        Self { name: "usual", look: seconds(30), key: seconds(300), connections, tend: seconds(3600) }
+    }
+
+    /// Seconds, so that whoever looks on need not wait for what is replaced.
+    pub fn short() -> Self {
+        let seconds = Duration::from_secs;
+        let mut connections = ServerOptions::default();
+        (connections.max_age, connections.drain) = (seconds(2), seconds(1));
+        Self { name: "short", look: seconds(1), key: seconds(3), connections, tend: seconds(2) }
+    }
+
+    pub fn named(name: &str) -> Result<Self> {
+        let found = [Self::usual(), Self::short()].into_iter().find(|ages| ages.name == name);
+        found.ok_or_else(|| format!("CLINIC_AGES is usual or short, and not {name}").into())
+    }
+
+    /// Until every service has looked at its directory, and every connection from before has ended.
+    pub fn seen(&self) -> Duration {
+        self.look + self.connections.max_age
+    }
+}
+
 pub struct Service {
     pub declared: Declared,
-    pub claim_key: ClaimKey,
-    pub tokens: TokenVerifier,
+    pub claims: Claims,
+    pub tokens: Arc<TokenVerifier>,
     pub encryptor: Encryptor,
+    pub ages: Ages,
     pub emails: BlindIndex,
     /// Asks other services, with our certificate.
     pub peers: Http,
+    keys: Arc<ScopedKeyStore>,
     addresses: BTreeMap<String, String>,
     pools: BTreeMap<String, Pool>,
     tls: Tls,
@@ -55,16 +98,16 @@ pub struct Service {
 impl Service {
     pub async fn start(name: &str) -> Result<Arc<Self>> {
         let environment = Environment::take(&[
-            "CLINIC_TLS",
-            "CLINIC_TOKEN_KEY",
-            "CLINIC_CLAIM_KEY",
+            "CLINIC_AGES",
+            "CLINIC_FOLLOWED",
             "CLINIC_KEY_RING",
-            "CLINIC_KEY_RING_PASSPHRASE",
             "ZK_KMS_URI",
             "ZK_SCOPES",
         ])?;
         let text = |name| environment.get(name).map(ExposeSecret::expose_secret);
-        let tls = follow(Path::new(text("CLINIC_TLS")?))?;
+        let ages = Ages::named(text("CLINIC_AGES")?)?;
+        let directory = Path::new(text("CLINIC_FOLLOWED")?);
+        let tls = followed::tls(directory, ages.look)?;
 
         // The database: a login that renews and replaces itself, and a pool for each role that the service may act as.
         let login = Login::from_environment()?;
@@ -85,11 +128,13 @@ impl Service {
         }
 
         // Sealing: wrapped data keys from the database, unwrapped by the KMS, of the scopes in the manifest only.
-        let passphrase = environment.get("CLINIC_KEY_RING_PASSPHRASE")?.clone();
+        let passphrase = Environment::read_directory(directory, &[PASSPHRASE])?.get(PASSPHRASE)?.clone();
         let ring = OpenConfig::new().key_ring(text("CLINIC_KEY_RING")?, passphrase);
         let kms = zk_kms::open(&KeyUri::parse(text("ZK_KMS_URI")?)?, &ring).await?;
         let keys = pool_builder(logins).max_size(2).post_create(acting_as(KEY_READER)).build()?;
         let keys = ScopedKeyStore::new(Arc::new(PostgresKeyStore::new(keys)), text("ZK_SCOPES")?.split(' '))?;
+        let keys = Arc::new(keys);
+        let aged = EncryptorConfig::default().max_age(ages.key);
 
         let mut addresses = BTreeMap::new();
         for peer in &ours.peers {
@@ -99,20 +144,28 @@ impl Service {
         }
         Ok(Arc::new(Self {
             declared,
-            claim_key: ClaimKey::from_text(environment.get("CLINIC_CLAIM_KEY")?)?,
-            tokens: TokenVerifier::new("clinic", name, [text("CLINIC_TOKEN_KEY")?.parse()?]),
-            encryptor: Encryptor::new(kms, Arc::new(keys), EncryptorConfig::default().max_age(KEY_AGE))?,
+            claims: Claims::follow(directory, ages.look)?,
+            tokens: followed::tokens(directory, ages.look, name)?,
+            encryptor: Encryptor::new(kms, keys.clone(), aged)?,
             emails: records::emails()?,
             peers: Http::new(&tls)?,
+            keys,
             addresses,
             pools,
             tls,
+            ages,
         }))
     }
 
     /// Serves until whoever started the service closes its standard input, or ends. Says on which port.
     pub async fn serve(self: Arc<Self>, routes: Router<Arc<Self>>, clients: Clients) -> Result<()> {
-        serve(&self.tls, routes.with_state(self.clone()), clients).await
+        serve(&self.tls, routes.with_state(self.clone()), clients, &self.ages).await
+    }
+
+    /// The tenants that have keys.
+    pub async fn tenants(&self) -> std::result::Result<BTreeSet<Uuid>, zk_crypto::Error> {
+        let keys = self.keys.list(None).await?;
+        Ok(keys.iter().filter_map(|key| key.scope.as_str().strip_prefix("tenant:")?.parse().ok()).collect())
     }
 
     /// The connections that act as a role of the policy; none for a role that is not in the service's manifest.
@@ -132,35 +185,12 @@ pub fn address_of(service: &str) -> String {
 }
 
 /// Serves on a free port of the loopback address and says which, in one line.
-pub async fn serve(tls: &Tls, routes: Router, clients: Clients) -> Result<()> {
+pub async fn serve(tls: &Tls, routes: Router, clients: Clients, ages: &Ages) -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?.port());
-    let mut options = ServerOptions::default();
+    let mut options = ages.connections.clone();
     options.clients = clients;
-    // Seconds, so that every client meets the next certificate while the drive looks on.
-    (options.max_age, options.drain) = (Duration::from_secs(2), Duration::from_secs(1));
     Ok(https::serve(listener, tls, options, TowerToHyperService::new(routes), stopped()).await?)
-}
-
-/// TLS with the files of a directory, which whoever deploys may replace at any time.
-pub fn follow(directory: &Path) -> Result<Tls> {
-    let directory = directory.to_owned();
-    let read = move || -> Result<Material> {
-        let [roots, chain, key, refused] =
-            ["ZK_TLS_ROOTS", "ZK_TLS_CHAIN", "ZK_TLS_KEY", "ZK_TLS_REFUSED"].map(|name| directory.join(name));
-        Ok(Material::from_files(&roots, &chain, &key)?.refusing(std::fs::read(refused)?))
-    };
-    let tls = Tls::new(read()?)?;
-    let following = tls.clone();
-    tokio::spawn(async move {
-        loop {
-            tokio::time::sleep(LOOK).await;
-            // In the middle of a change the files do not fit: the last good stays, and the next look finds the rest.
-            let reloaded = read().map(|material| following.reload(material));
-            drop(reloaded);
-        }
-    });
-    Ok(tls)
 }
 
 /// Keeps the login, and logs what keeps it from being renewed.

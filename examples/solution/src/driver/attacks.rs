@@ -37,7 +37,7 @@ async fn others(clinic: &Clinic, table: &mut Table) -> Result<()> {
     table.refused("a patient of another clinic", &status(desk.get(&path).await)?, "404")?;
     let spoofed = format!("{path}?tenant={0}&tenant_id={0}", theirs.tenant);
     let mut request = Request::get(format!("{}{spoofed}", desk.rest))
-        .header("authorization", format!("Bearer {}", desk.token.expose_secret()));
+        .header("authorization", format!("Bearer {}", desk.token()?.expose_secret()));
     for name in ["x-tenant-id", "x-tenant", "x-zk-tenant", "x-forwarded-user", "cookie"] {
         request = request.header(name, format!("tenant={0}", theirs.tenant));
     }
@@ -84,7 +84,9 @@ async fn tokens(solution: &Solution, clinic: &Clinic, table: &mut Table) -> Resu
     let foreign = SignIn::new(SigningKey::generate()?)?;
     table.refused("no token", &with(&SecretString::from("")).await?, "401")?;
     table.refused("a token of another key", &with(&foreign.token(&desk.user, "rest")?).await?, "401")?;
-    table.refused("a token that was changed", &with(&changed(&desk.token)).await?, "401")?;
+    let former = solution.world.former.as_ref().ok_or("the key of tokens was not replaced")?;
+    table.refused("a token of the key before", &with(&former.token(&desk.user, "rest")?).await?, "401")?;
+    table.refused("a token that was changed", &with(&changed(&desk.token()?)).await?, "401")?;
     let sign_in = &solution.world.sign_in;
     table.refused(
         "a token for another service",

@@ -1,4 +1,5 @@
-//! Certificates of the services, each under a lease, in a directory of its own that its service follows.
+//! Certificates of the services, each under a lease, in a directory of its own that its service follows, with the keys
+//! that may be replaced.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -23,6 +24,8 @@ pub struct Identities {
     /// Whom nobody trusts although the authority signed it, PEM.
     refused: String,
     held: BTreeMap<String, Held>,
+    /// What else a service finds in its directory.
+    keys: BTreeMap<String, Environment>,
 }
 
 /// A service's certificate and key.
@@ -47,7 +50,14 @@ impl Identities {
     pub fn new(folder: PathBuf) -> Result<Self> {
         let authority = new_authority()?;
         let roots = authority.certificate().to_owned();
-        Ok(Self { folder, authority, roots, refused: String::new(), held: BTreeMap::new() })
+        Ok(Self {
+            folder,
+            authority,
+            roots,
+            refused: String::new(),
+            held: BTreeMap::new(),
+            keys: BTreeMap::new(),
+        })
     }
 
     /// The directory that a service follows.
@@ -62,6 +72,11 @@ impl Identities {
             self.held.insert((*service).to_owned(), held);
         }
         Ok(())
+    }
+
+    /// Replaces the keys of a service; [`publish`](Self::publish) hands them out.
+    pub fn replace_keys(&mut self, service: &str, keys: Environment) {
+        self.keys.insert(service.to_owned(), keys);
     }
 
     /// A certificate for a service.
@@ -98,6 +113,11 @@ impl Identities {
             files.set("ZK_TLS_CHAIN", SecretString::from(held.chain.as_str()))?;
             files.set("ZK_TLS_KEY", held.key.clone())?;
             files.set("ZK_TLS_REFUSED", SecretString::from(self.refused.as_str()))?;
+            if let Some(keys) = self.keys.get(service) {
+                for name in keys.names() {
+                    files.set(name, keys.get(name)?.clone())?;
+                }
+            }
             files.write_directory(&self.directory(service))?;
         }
         Ok(())

@@ -18,7 +18,6 @@ use zk_creds::tls::{Authority, KeyRequest, Material, Names, Tls};
 
 use super::identities::{Held, new_authority};
 use super::processes::Solution;
-use super::rotation::SEEN;
 use super::table::Table;
 use super::users::{Clinic, TENANTS};
 use crate::Result;
@@ -34,7 +33,8 @@ pub async fn try_everything(solution: &mut Solution, clinic: &Clinic, table: &mu
 async fn plaintext(solution: &Solution, clinic: &Clinic, table: &mut Table) -> Result<()> {
     let desk = clinic.visitor(0, "receptionist")?;
     let mut stream = TcpStream::connect(("127.0.0.1", solution.port("rest")?)).await?;
-    let token = desk.token.expose_secret();
+    let token = desk.token()?;
+    let token = token.expose_secret();
     let request =
         format!("GET /patients HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
@@ -137,7 +137,7 @@ async fn revoked_certificate(solution: &mut Solution, table: &mut Table) -> Resu
     identities.issue(&world.issuer, &mut world.deployer, &["graphql"]).await?;
     world.issuer.revoke_grant(&mut world.deployer, &stolen.lease).await?;
     identities.refuse_revoked(&world.issuer, &mut world.deployer).await?;
-    tokio::time::sleep(SEEN).await;
+    tokio::time::sleep(world.ages.seen()).await;
     let outcome = ask_worker(solution, &thief).await?;
     table.refused("a stolen certificate after it was called back", &outcome, "no connection")?;
     let graphql = tls_of(solution, &solution.identities.of("graphql")?)?;

@@ -12,8 +12,10 @@ use super::table::ensure;
 use super::users::{Clinic, User};
 use super::world::World;
 use crate::Result;
+use crate::followed::TOKEN_KEYS;
 use crate::http::Http;
 use crate::plain::ROLE;
+use crate::service::Ages;
 
 const PLAIN: &str = "plain";
 /// Users at a time, each with a connection of its own.
@@ -26,7 +28,7 @@ pub async fn run() -> Result<()> {
         eprintln!("note: figures are of use with --release only");
     }
     // Logins and keys live as long as they usually do.
-    let world = World::create(ClusterConfig::for_benchmarks(), (3600, 86_400)).await?;
+    let world = World::create(ClusterConfig::for_benchmarks(), (3600, 86_400), Ages::usual()).await?;
     let mut solution = Solution::start(world).await?;
     let clinic = Clinic::open(&solution).await?;
     start_plain(&mut solution, &clinic).await?;
@@ -88,12 +90,15 @@ async fn start_plain(solution: &mut Solution, clinic: &Clinic) -> Result<()> {
     let World { issuer, deployer, .. } = &mut solution.world;
     let credential = issuer.issue(deployer, manifest.service(PLAIN)?).await?;
     solution.identities.issue(issuer, deployer, &[PLAIN]).await?;
+    let mut keys = Environment::default();
+    keys.set(TOKEN_KEYS, solution.world.token_keys())?;
+    solution.identities.replace_keys(PLAIN, keys);
     solution.identities.publish()?;
     let mut environment = Environment::default();
     solution.world.endpoint().declare(&credential, &mut environment)?;
     let directory = solution.identities.directory(PLAIN);
-    environment.set("CLINIC_TLS", SecretString::from(text(&directory)?))?;
-    environment.set("CLINIC_TOKEN_KEY", SecretString::from(solution.world.token_key.to_string()))?;
+    environment.set("CLINIC_FOLLOWED", SecretString::from(text(&directory)?))?;
+    environment.set("CLINIC_AGES", SecretString::from(solution.world.ages.name))?;
     solution.start_process(PLAIN, &environment)
 }
 

@@ -27,7 +27,8 @@ use super::table::{Table, ensure};
 use super::users::{Clinic, TENANTS, User, Visitor};
 use super::world::{GRACE, World};
 use crate::Result;
-use crate::service::{TRUST_DOMAIN, address_of, follow};
+use crate::followed::{self, TOKEN_KEYS};
+use crate::service::{TRUST_DOMAIN, address_of};
 
 /// The services that stay, in the order in which they need each other.
 pub const SERVICES: [&str; 3] = ["worker", "rest", "graphql"];
@@ -53,7 +54,7 @@ impl Solution {
         let mut named: Vec<&str> = SERVICES.to_vec();
         named.push(ISSUER);
         identities.issue(&world.issuer, &mut world.deployer, &named).await?;
-        identities.publish()?;
+        hand_keys(&mut world, &mut identities).await?;
         let browser = Tls::new(Material::trusting(identities.roots.as_str()))?;
         let (renew_url, issuer) = start_issuer(&world, &identities).await?;
         let deployed = world.issuer.deploy(&mut world.deployer, &world.manifest).await?;
@@ -61,7 +62,7 @@ impl Solution {
         let processes = Vec::new();
         let mut solution = Self { world, identities, browser, renew_url, credentials, processes, issuer };
         for service in SERVICES {
-            let environment = solution.environment(service).await?;
+            let environment = solution.environment(service)?;
             solution.start_process(service, &environment)?;
         }
         Ok(solution)
@@ -72,29 +73,38 @@ impl Solution {
         Ok(())
     }
 
-    /// What a program needs that has a login and nothing else.
-    pub async fn login_environment(&mut self, service: &str) -> Result<Environment> {
-        let mut environment = Environment::default();
-        let credential = self.credentials.get(service).ok_or("the service was not deployed")?;
-        let World { manifest, issuer, deployer, secrets, .. } = &mut self.world;
-        issuer.lend_secrets(deployer, secrets, manifest.service(service)?, &mut environment).await?;
-        self.world.endpoint().declare(credential, &mut environment)?;
+    /// What a program is told that ends soon: its login and its secrets.
+    pub async fn short_environment(&mut self, service: &str) -> Result<Environment> {
+        let mut environment = self.world.lend(service).await?;
+        self.declare_login(service, &mut environment)?;
         Ok(environment)
     }
 
-    /// All that a service is told.
-    async fn environment(&mut self, service: &str) -> Result<Environment> {
-        let mut environment = self.login_environment(service).await?;
+    fn declare_login(&self, service: &str, environment: &mut Environment) -> Result<()> {
+        let credential = self.credentials.get(service).ok_or("the service was not deployed")?;
+        Ok(self.world.endpoint().declare(credential, environment)?)
+    }
+
+    /// Hands the services the present keys of tokens and claims, and waits until they have seen them.
+    pub async fn hand_keys(&mut self) -> Result<()> {
+        hand_keys(&mut self.world, &mut self.identities).await?;
+        tokio::time::sleep(self.world.ages.seen()).await;
+        Ok(())
+    }
+
+    /// All that a service is told when it starts. What is replaced while it runs is in the directory that it follows.
+    fn environment(&self, service: &str) -> Result<Environment> {
+        let mut environment = Environment::default();
+        self.declare_login(service, &mut environment)?;
         let declared = self.world.manifest.service(service)?;
         environment.add_scopes(declared)?;
         Endpoint::declare_renewal(&self.renew_url, &mut environment)?;
         let folder = self.world.folder.path();
-        let token_key = self.world.token_key.to_string();
         for (name, value) in [
             ("ZK_KMS_URI", "local:clinic"),
             ("CLINIC_KEY_RING", text(&folder.join("clinic.keyring"))?),
-            ("CLINIC_TLS", text(&self.identities.directory(service))?),
-            ("CLINIC_TOKEN_KEY", &token_key),
+            ("CLINIC_FOLLOWED", text(&self.identities.directory(service))?),
+            ("CLINIC_AGES", self.world.ages.name),
         ] {
             environment.set(name, SecretString::from(value))?;
         }
@@ -196,6 +206,16 @@ pub fn text(path: &Path) -> Result<&str> {
     Ok(path.to_str().ok_or("a path is not UTF-8")?)
 }
 
+/// Writes what the services follow: certificates, the secrets of their manifest, and the keys of tokens.
+async fn hand_keys(world: &mut World, identities: &mut Identities) -> Result<()> {
+    for service in SERVICES {
+        let mut keys = world.lend(service).await?;
+        keys.set(TOKEN_KEYS, world.token_keys())?;
+        identities.replace_keys(service, keys);
+    }
+    identities.publish()
+}
+
 /// Where services renew their logins, known by their certificates.
 async fn start_issuer(world: &World, identities: &Identities) -> Result<(String, JoinHandle<()>)> {
     let issuer = Issuer::new(&world.manifest, IssuerConfig::default())?;
@@ -206,7 +226,7 @@ async fn start_issuer(world: &World, identities: &Identities) -> Result<(String,
         let renewals = renewals.clone();
         async move { Ok::<_, Infallible>(renewals.answer(request).await) }
     });
-    let tls = follow(&identities.directory(ISSUER))?;
+    let tls = followed::tls(&identities.directory(ISSUER), world.ages.look)?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("https://localhost:{}", listener.local_addr()?.port());
     let mut options = ServerOptions::default();

@@ -79,7 +79,7 @@ fn ended(is_error: bool) -> &'static str {
 
 /// Runs the program with its environment and nothing else; its lines, or what it said went wrong.
 async fn report(solution: &mut Solution, python: &PathBuf) -> Result<Vec<serde_json::Value>> {
-    let environment = solution.login_environment(SERVICE).await?;
+    let environment = solution.short_environment(SERVICE).await?;
     let mut command = environment.command(python);
     command.arg(PROGRAM).stdin(Stdio::null());
     let output = tokio::task::spawn_blocking(move || command.output()).await??;

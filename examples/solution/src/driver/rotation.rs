@@ -1,36 +1,36 @@
-//! While users work: certificates, the authority behind them, the key-encryption key, a data key, and the logins.
+//! While users work: certificates and the authority behind them, the keys of tokens and of claims, the key-encryption key, a
+//! data key, the key of an index, and the logins.
 
 use std::time::{Duration, Instant};
 
+use zk_creds::secret::{SecretName, Stage};
+use zk_creds::signed::SigningKey;
 use zk_creds::tls::{Material, Tls};
-use zk_crypto::{Column, Encryptor, Reseal, Scope, retire_key};
+use zk_crypto::{Encryptor, Scope, retire_key};
+use zk_policy::pg::{self, ClaimKey};
 
 use super::identities::{Identities, new_authority};
 use super::processes::{SERVICES, Solution};
 use super::table::{Table, ensure};
 use super::users::{Clinic, TENANTS};
-use super::world::World;
-use crate::Result;
+use super::world::{CLAIMS, World};
 use crate::http::Http;
-use crate::records::{DIAGNOSIS, DRUG, EMAIL, RECIPIENT};
-use crate::service::{KEY_AGE, LOOK};
+use crate::{Result, records};
 
-/// Until every service has looked at its certificate, and every connection from before has ended.
-pub const SEEN: Duration = LOOK.saturating_mul(3);
-/// The sealed columns, with what names a row of theirs.
-const SEALED: [(&str, &str, Column<String>); 4] = [
-    ("patients", "id", EMAIL),
-    ("patients", "id", DIAGNOSIS),
-    ("prescriptions", "token", DRUG),
-    ("invoices", "visit_id", RECIPIENT),
-];
+/// Longer than a request takes.
+const IN_FLIGHT: Duration = Duration::from_secs(1);
+/// How long the worker may take.
+const PATIENCE: Duration = Duration::from_secs(40);
 /// Everybody who has a certificate.
 const HOLDERS: [&str; 4] = ["issuer", "worker", "rest", "graphql"];
 
 pub async fn rotate_everything(solution: &mut Solution, clinic: &Clinic, table: &mut Table) -> Result<()> {
     rotate_authority(solution, table).await?;
+    rotate_token_key(solution, table).await?;
+    rotate_claim_key(solution, table).await?;
     rotate_key_encryption_key(&solution.world, table).await?;
     rotate_data_key(&solution.world, clinic, table).await?;
+    rotate_index_key(&solution.world, clinic, table).await?;
     logins_rotated(solution, table).await
 }
 
@@ -39,12 +39,15 @@ async fn rotate_authority(solution: &mut Solution, table: &mut Table) -> Result<
     let next = new_authority()?;
     let Solution { world, identities, browser, .. } = solution;
     let (old_root, new_root) = (identities.roots.clone(), next.certificate().to_owned());
-    trust(identities, browser, format!("{old_root}{new_root}")).await?;
+    let seen = world.ages.seen();
+    trust(identities, browser, format!("{old_root}{new_root}"))?;
+    tokio::time::sleep(seen).await;
     identities.replace_authority(next);
     identities.issue(&world.issuer, &mut world.deployer, &HOLDERS).await?;
     identities.publish()?;
-    tokio::time::sleep(SEEN).await;
-    trust(identities, browser, new_root.clone()).await?;
+    tokio::time::sleep(seen).await;
+    trust(identities, browser, new_root.clone())?;
+    tokio::time::sleep(seen).await;
     for service in SERVICES {
         ensure(
             shows(solution, service, &new_root).await?,
@@ -56,12 +59,10 @@ async fn rotate_authority(solution: &mut Solution, table: &mut Table) -> Result<
     Ok(())
 }
 
-async fn trust(identities: &mut Identities, browser: &Tls, roots: String) -> Result<()> {
+fn trust(identities: &mut Identities, browser: &Tls, roots: String) -> Result<()> {
     browser.reload(Material::trusting(roots.as_str()))?;
     identities.roots = roots;
-    identities.publish()?;
-    tokio::time::sleep(SEEN).await;
-    Ok(())
+    identities.publish()
 }
 
 /// Whether a service's certificate is of this authority. What it answers is another matter.
@@ -80,6 +81,38 @@ fn identified(solution: &Solution, root: &str) -> Result<Tls> {
     Ok(tls)
 }
 
+/// Services trust the next key before anything is signed with it, and the old one until nobody has a token of it any more: here
+/// everybody signs in again at once.
+async fn rotate_token_key(solution: &mut Solution, table: &mut Table) -> Result<()> {
+    let next = SigningKey::generate()?;
+    solution.world.token_keys.push(next.public());
+    solution.hand_keys().await?;
+    solution.world.former = Some(solution.world.sign_in.rotate(next)?);
+    tokio::time::sleep(IN_FLIGHT).await;
+    solution.world.token_keys.remove(0);
+    solution.hand_keys().await?;
+    table.holds(
+        "the key that signs tokens was replaced",
+        "everybody signed in again, and the old key is refused",
+    );
+    Ok(())
+}
+
+/// The database takes both keys until every service signs with the next one.
+async fn rotate_claim_key(solution: &mut Solution, table: &mut Table) -> Result<()> {
+    let next = ClaimKey::generate()?;
+    let World { deployer, secrets, .. } = &solution.world;
+    pg::add_claim_key(deployer, &next).await?;
+    let name = SecretName::new(CLAIMS)?;
+    let before = secrets.read(&name, Stage::Current).await?;
+    secrets.put(&name, &next.to_text(), before.version()).await?;
+    solution.hand_keys().await?;
+    let old = std::mem::replace(&mut solution.world.claim_key, next.id().to_owned());
+    pg::remove_claim_key(&solution.world.deployer, &old).await?;
+    table.holds("the key that signs claims was replaced", "and the database takes the old one no longer");
+    Ok(())
+}
+
 /// No row is touched: data keys are wrapped again.
 async fn rotate_key_encryption_key(world: &World, table: &mut Table) -> Result<()> {
     let version = world.kms.rotate()?;
@@ -93,39 +126,69 @@ async fn rotate_key_encryption_key(world: &World, table: &mut Table) -> Result<(
     Ok(())
 }
 
-/// Every row of one clinic is sealed again under its next key, while it is read and written.
+/// The worker seals every row of one clinic again under its next key, while it is read and written.
 async fn rotate_data_key(world: &World, clinic: &Clinic, table: &mut Table) -> Result<()> {
     let encryptor: &Encryptor = &world.encryptor;
     let [tenant, ..] = TENANTS;
     let scope = Scope::tenant(&tenant.to_string())?;
     let old = encryptor.active_key(&scope).await?;
-    encryptor.rotate_key(&scope).await?;
+    let jobs = records::reseals(&scope);
+    let new = encryptor.rotate_key(&scope).await?;
     // Services go on sealing under the old key for as long as they keep it.
-    tokio::time::sleep(KEY_AGE + LOOK).await;
-    // The administrator's connection: the job knows nothing of signed claims.
+    tokio::time::sleep(world.ages.key).await;
+    // The administrator sees every row, and looks on.
     let mut client = world.database.connect().await?;
-    let jobs = SEALED.map(|(table, key, column)| {
-        let named = scope.clone();
-        let job = Reseal::new(("public", table), key, column.name(), scope.clone());
-        job.context(move |row| column.context(&named, row)).batch_size(50)
-    });
-    let mut resealed = 0;
+    let start = Instant::now();
     for job in &jobs {
-        resealed += job.run(&mut client, encryptor).await?;
+        while !job.remaining(&mut client, encryptor).await?.is_empty() {
+            ensure(start.elapsed() < PATIENCE, "the worker seals nothing again")?;
+            tokio::time::sleep(IN_FLIGHT).await;
+        }
     }
-    let known = clinic.patients.iter().filter(|patient| patient.tenant == tenant).count();
-    ensure(
-        resealed >= 2 * known as u64,
-        format!("{resealed} values were resealed, of {known} patients and more"),
-    )?;
     // Requests that have read a row as it was open it first. From then on, a value left behind would be a failed request.
-    tokio::time::sleep(LOOK).await;
+    tokio::time::sleep(IN_FLIGHT).await;
     retire_key(&mut client, encryptor, old, &jobs.each_ref()).await?;
-    table.holds(
-        "the data key of a clinic was rotated",
-        format!("{resealed} values sealed again, and the old key destroyed"),
-    );
+    let sql = "SELECT count(*) FROM patients WHERE substr(email, 2, 16) = $1";
+    let patients = client.query_one(sql, &[&new.as_bytes().as_slice()]).await?.get(0);
+    at_least(clinic, patients)?;
+    let how =
+        format!("the worker sealed {patients} patients and their papers again, and the old key is destroyed");
+    table.holds("the data key of a clinic was rotated", how);
     Ok(())
+}
+
+/// Patients are found under both keys until the worker has given each its token under the next one.
+async fn rotate_index_key(world: &World, clinic: &Clinic, table: &mut Table) -> Result<()> {
+    let encryptor: &Encryptor = &world.encryptor;
+    let [tenant, ..] = TENANTS;
+    let scope = Scope::tenant(&tenant.to_string())?;
+    let keys = records::emails()?.key_scope(&scope)?;
+    let old = encryptor.active_key(&keys).await?;
+    encryptor.rotate_key(&keys).await?;
+    let job = records::reindex(&scope)?.only("tenant_id", &tenant.to_string());
+    let mut client = world.database.connect().await?;
+    let start = Instant::now();
+    while job.remaining(&mut client, encryptor).await? > 0 {
+        ensure(start.elapsed() < PATIENCE, "the worker indexes nothing again")?;
+        tokio::time::sleep(IN_FLIGHT).await;
+    }
+    // Whoever asked for the keys before still searches and writes with the old one.
+    tokio::time::sleep(IN_FLIGHT).await;
+    encryptor.destroy_key(old).await?;
+    let sql = "SELECT count(email_even) FROM patients WHERE tenant_id = $1";
+    let patients = client.query_one(sql, &[&tenant]).await?.get(0);
+    at_least(clinic, patients)?;
+    let how = format!(
+        "the worker gave {patients} patients tokens under the next one, and the old one is destroyed"
+    );
+    table.holds("the key of the blind index was rotated", how);
+    Ok(())
+}
+
+/// That a clinic has as many patients as were registered before the drive, or more.
+fn at_least(clinic: &Clinic, patients: i64) -> Result<()> {
+    let known = clinic.patients.len() / TENANTS.len();
+    ensure(patients >= i64::try_from(known)?, format!("{patients} patients, of {known} and more"))
 }
 
 /// Each service has replaced its own login meanwhile, more than once.

@@ -1,6 +1,6 @@
 //! Who uses the clinics: their tokens, their requests, and the patients that they know.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use axum::http::{Method, Request, StatusCode};
@@ -34,20 +34,31 @@ pub struct User {
 /// Stands for the system that knows users and their passwords.
 pub struct SignIn {
     signer: TokenSigner,
-    key: SecretString,
+    key: Mutex<SecretString>,
 }
 
 impl SignIn {
     pub fn new(key: SigningKey) -> Result<Self> {
         let kept = key.expose();
-        Ok(Self { signer: TokenSigner::new("clinic", key)?, key: kept })
+        Ok(Self { signer: TokenSigner::new("clinic", key)?, key: Mutex::new(kept) })
+    }
+
+    /// Signs with another key from now on. Returns one that still signs with the former.
+    pub fn rotate(&self, key: SigningKey) -> Result<Self> {
+        let former = std::mem::replace(&mut *self.key()?, key.expose());
+        self.signer.rotate(key);
+        Self::new(SigningKey::parse(&former)?)
+    }
+
+    fn key(&self) -> Result<MutexGuard<'_, SecretString>> {
+        Ok(self.key.lock().map_err(|_| "somebody failed meanwhile")?)
     }
 
     /// As [`token`](Self::token), by another clock.
     pub fn token_by(&self, clock: Arc<dyn Clock>, user: &User, service: &str) -> Result<SecretString> {
-        Ok(TokenSigner::new("clinic", SigningKey::parse(&self.key)?)?
-            .with_clock(clock)
-            .sign(&claims(user, service), TOKEN)?)
+        let key = self.key()?;
+        let key = SigningKey::parse(&key)?;
+        Ok(TokenSigner::new("clinic", key)?.with_clock(clock).sign(&claims(user, service), TOKEN)?)
     }
 
     /// A token with which `user` asks one service.
@@ -68,26 +79,28 @@ pub struct Visitor {
     pub http: Http,
     pub rest: String,
     pub graphql: String,
-    pub token: SecretString,
-    graphql_token: SecretString,
+    sign_in: Arc<SignIn>,
 }
 
 impl Visitor {
     pub fn new(solution: &Solution, user: User) -> Result<Self> {
-        let sign_in = &solution.world.sign_in;
         Ok(Self {
             user,
             http: Http::new(&solution.browser)?,
             rest: solution.url("rest")?,
             graphql: solution.url("graphql")?,
-            token: sign_in.token(&user, "rest")?,
-            graphql_token: sign_in.token(&user, "graphql")?,
+            sign_in: solution.world.sign_in.clone(),
         })
+    }
+
+    /// A token for `rest`, as it is signed now.
+    pub fn token(&self) -> Result<SecretString> {
+        self.sign_in.token(&self.user, "rest")
     }
 
     /// Asks `rest`.
     pub async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<(StatusCode, Value)> {
-        self.ask_with(&self.token, method, path, body).await
+        self.ask_with(&self.token()?, method, path, body).await
     }
 
     /// Asks `rest` with another token.
@@ -109,8 +122,8 @@ impl Visitor {
 
     pub async fn query(&self, query: &str) -> Result<(StatusCode, Value)> {
         let request = Request::post(format!("{}/graphql", self.graphql));
-        let token = self.graphql_token.expose_secret();
-        let request = request.header("authorization", format!("Bearer {token}"));
+        let token = self.sign_in.token(&self.user, "graphql")?;
+        let request = request.header("authorization", format!("Bearer {}", token.expose_secret()));
         self.http.send(request, Some(&json!({ "query": query }))).await
     }
 }
