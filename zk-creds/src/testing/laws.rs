@@ -400,7 +400,7 @@ impl Law {
                 self.fails(&format!("the later {what}"), ErrorKind::Stale, Err::<(), _>(late))?;
                 Ok((version, value))
             }
-            [(Ok(_), _), (Ok(_), _)] => Err(self.broken(format!("two calls of {what} won"))),
+            [(Ok(_), _), (Ok(_), _)] => Err(self.broken(format!("two calls won: {what}"))),
             [(Err(a), _), (Err(b), _)] => {
                 Err(self.broken(format!("no call of {what} won: {:?} and {:?}", a.kind(), b.kind())))
             }

@@ -20,7 +20,7 @@ use crate::harness;
 
 const MOTO: [Gap; 1] = [Gap::at_times(
     "of_two_writers_one_wins",
-    "two calls of stage won",
+    "two calls won",
     "moto moves a label that another version has without being told to",
 )];
 

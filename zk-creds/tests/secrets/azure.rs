@@ -12,7 +12,7 @@ use crate::harness;
 
 /// Key Vault's own, and so its fake's.
 const GAPS: [Gap; 1] =
-    [Gap::at_times("of_two_writers_one_wins", "two calls of create won", "Key Vault has no compare-and-set")];
+    [Gap::at_times("of_two_writers_one_wins", "two calls won", "Key Vault has no compare-and-set")];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_fake_of_azure_keeps_the_laws_but_for_key_vaults_gap() {

@@ -36,7 +36,7 @@ const DRONGO: [Gap; 12] = [
     Gap::new("one_version_is_pending", "stage failed with Missing", NO_ALIASES),
     Gap::new("promoting_switches", "stage failed with Missing", NO_ALIASES),
     Gap::new("promoting_back_restores", "put failed with Missing", NO_ALIASES),
-    Gap::new("of_two_writers_one_wins", "two calls of create won", NO_ALIASES),
+    Gap::new("of_two_writers_one_wins", "two calls won: create", NO_ALIASES),
     Gap::new("a_deleted_secret_is_gone_until_it_is_recovered", "put failed with Missing", NO_ALIASES),
     Gap::new("a_purged_secret_is_gone", "stage failed with Missing", NO_ALIASES),
     Gap::new("errors_and_debug_carry_no_secret", "read failed with Missing", NO_ALIASES),
