@@ -13,6 +13,7 @@ mod issuer;
 mod loans;
 mod login;
 mod pool;
+mod question;
 mod reconcile;
 mod renewal;
 mod revoke;

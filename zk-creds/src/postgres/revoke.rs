@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::audit::{self, Action, Entry};
 use super::estate::Belongings;
 use super::issuer::Issuer;
+use super::question::{Question, text};
 use super::roles::MEMBERSHIPS;
 use super::sessions::Suspects;
 use super::tables::LEASE;
@@ -147,19 +148,12 @@ impl Issuer {
         id: Uuid,
         which: Closing,
     ) -> Result<(Closed, String), Error> {
-        let row = transaction
-            .query_typed_opt(
-                &format!(
-                    "SELECT {LEASE}, state, (SELECT {MEMBERSHIPS} FROM pg_catalog.pg_roles l WHERE l.rolname = login)
-                     FROM zk.leases WHERE id = $1 AND solution = $2 FOR UPDATE"
-                ),
-                &[(&id, Type::UUID), (&self.solution, Type::TEXT)],
-            )
-            .await?;
+        let rows = CLOSING.ask(transaction, &[roles::literal(id), text(&self.solution)]).await?;
+        let row = rows.first();
         let Some(row) = row else {
             return Err(Error::new(ErrorKind::Missing, format!("there is no lease {id} in this solution")));
         };
-        let (lease, state) = (tables::lease(&row)?, row.try_get::<_, &str>(7)?);
+        let (lease, state) = (tables::lease(row)?, row.try_get::<_, &str>(7)?);
         if state == "revoked" {
             return Ok((Closed::Before, String::new()));
         }
@@ -283,6 +277,20 @@ impl Issuer {
         Err(Error::new(ErrorKind::Invalid, message))
     }
 }
+
+/// A lease that is about to be closed, its state, and what its login is a member of.
+pub(super) const CLOSING: Question = Question::new(
+    "closing",
+    "uuid, text",
+    &[
+        "SELECT ",
+        LEASE,
+        ", state, (SELECT ",
+        MEMBERSHIPS,
+        " FROM pg_catalog.pg_roles l WHERE l.rolname = login)
+         FROM zk.leases WHERE id = $1 AND solution = $2 FOR UPDATE",
+    ],
+);
 
 /// Which leases are closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,12 +6,28 @@ use std::time::{Duration, Instant};
 use futures_util::future::join3;
 use tokio_postgres::SimpleQueryMessage;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::Type;
 
+use super::question::{Question, text};
 use super::revoke::exists;
 use super::roles;
 use super::transaction::Transaction;
 use crate::error::{Error, ErrorKind};
+
+/// The processes that hold locks. The picture of sessions that the server shows is made anew after it.
+pub(super) const LOCKS: Question = Question::new(
+    "locks",
+    "",
+    &[
+        "SELECT DISTINCT pid, pg_catalog.pg_stat_clear_snapshot()::text FROM pg_catalog.pg_locks WHERE pid IS NOT NULL",
+    ],
+);
+/// The processes that are somebody's sessions, and whether they are of a login.
+pub(super) const SHOWN: Question = Question::new(
+    "shown",
+    "text",
+    &["SELECT pid, coalesce(usename = $1::text::name, false) FROM pg_catalog.pg_stat_activity
+     WHERE usesysid IS NOT NULL"],
+);
 
 /// A session that is idle ends within a millisecond.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
@@ -87,19 +103,9 @@ pub(super) struct Suspects {
 /// between then shows in both, or in the second alone; in the other order it could show in neither. The server shows one
 /// transaction one picture of its sessions until it is told to forget it.
 pub(super) async fn look(transaction: &Transaction<'_>, login: &str) -> Result<Suspects, Error> {
-    let (exists, locks, shown) = join3(
-        exists(transaction, login),
-        transaction.query_typed(
-            "SELECT DISTINCT pid, pg_catalog.pg_stat_clear_snapshot()::text FROM pg_catalog.pg_locks WHERE pid IS NOT NULL",
-            &[],
-        ),
-        transaction.query_typed(
-            "SELECT pid, coalesce(usename = $1::text::name, false) FROM pg_catalog.pg_stat_activity
-             WHERE usesysid IS NOT NULL",
-            &[(&login, Type::TEXT)],
-        ),
-    )
-    .await;
+    let its = [text(login)];
+    let (exists, locks, shown) =
+        join3(exists(transaction, login), LOCKS.ask(transaction, &[]), SHOWN.ask(transaction, &its)).await;
     let (exists, locks, shown) = (exists?, locks?, shown?);
     let mut suspects = Suspects { of_a_login: exists, processes: BTreeMap::new() };
     if !exists {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
 
+use super::question::{Question, texts};
 use super::transaction::{Server, Transaction, begin};
 use crate::credential::Lease;
 use crate::error::{Error, ErrorKind};
@@ -18,7 +19,8 @@ pub(crate) struct Tables {
     pub(crate) made_by: &'static str,
 }
 
-const ISSUERS: Tables = Tables { names: &["leases", "audit", "grants"], made_by: "Issuer::install" };
+pub(super) const ISSUERS: Tables =
+    Tables { names: &["leases", "audit", "grants"], made_by: "Issuer::install" };
 
 /// The columns that [`lease`] reads.
 pub(super) const LEASE: &str = "id, service, generation, login::text, issued_at, expires_at, max_expires_at";
@@ -39,10 +41,10 @@ pub(super) fn lease(row: &Row) -> Result<Lease, Error> {
 /// Creates the tables unless they are there, and sees that they are ours.
 pub(super) async fn install(client: &mut Client, lock_timeout: Duration) -> Result<(), Error> {
     let transaction = begin(client, lock_timeout).await?;
-    match verify(&transaction).await {
+    match verify_that(&transaction, ISSUERS).await {
         Err(error) if error.kind() == ErrorKind::Missing => {
             transaction.batch_execute(include_str!("tables.sql")).await?;
-            verify(&transaction).await?;
+            verify_that(&transaction, ISSUERS).await?;
         }
         known => drop(known?),
     }
@@ -51,7 +53,8 @@ pub(super) async fn install(client: &mut Client, lock_timeout: Duration) -> Resu
 
 /// Refuses tables of the issuer that somebody else made: their owner could choose the roles that it drops.
 pub(super) async fn verify(transaction: &Transaction<'_>) -> Result<Server, Error> {
-    verify_that(transaction, ISSUERS).await
+    let rows = VERIFY.ask(transaction, &[texts(ISSUERS.names)]).await?;
+    known(transaction, ISSUERS, &rows).await
 }
 
 /// Refuses tables that somebody else made: their owner could run code as the connected role.
@@ -60,26 +63,31 @@ pub(super) async fn verify(transaction: &Transaction<'_>) -> Result<Server, Erro
 /// and a superuser has the privileges of all roles: so an owner other than the connected role must not be able to log in,
 /// and for a superuser must be one too.
 pub(crate) async fn verify_that(transaction: &Transaction<'_>, tables: Tables) -> Result<Server, Error> {
+    let rows = transaction.query_typed(&VERIFY.sql(), &[(&tables.names, Type::TEXT_ARRAY)]).await?;
+    known(transaction, tables, &rows).await
+}
+
+pub(super) const VERIFY: Question = Question::new(
+    "tables",
+    "text[]",
+    &["SELECT t.relname, t.relowner, t.nspowner, t.plain, me.oid, me.rolsuper OR me.rolcreaterole,
+            pg_catalog.current_setting('server_version_num')::int4 / 10000, pg_catalog.clock_timestamp()
+     FROM pg_catalog.pg_roles me LEFT JOIN (
+       SELECT c.relname::text, c.relowner, n.nspowner,
+              c.relkind = 'r' AND c.relpersistence = 'p'
+                AND NOT (c.relrowsecurity OR c.relispartition OR c.relhastriggers OR c.relhasrules OR c.relhassubclass)
+                AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid) AS plain
+       FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid
+       WHERE n.nspname = 'zk' AND c.relname = ANY ($1::text[]::name[])
+     ) AS t ON true
+     WHERE me.rolname = current_user"],
+);
+
+/// What the server says of tables, in the rows of [`VERIFY`].
+async fn known(transaction: &Transaction<'_>, tables: Tables, rows: &[Row]) -> Result<Server, Error> {
     let Tables { names, made_by } = tables;
-    // What is asked for is little, because it is asked for in every transaction: planning costs more than looking.
-    let rows = transaction
-        .query_typed(
-            "SELECT t.relname, t.relowner, t.nspowner, t.plain, me.oid, me.rolsuper OR me.rolcreaterole,
-                    pg_catalog.current_setting('server_version_num')::int4 / 10000, pg_catalog.clock_timestamp()
-             FROM pg_catalog.pg_roles me LEFT JOIN (
-               SELECT c.relname::text, c.relowner, n.nspowner,
-                      c.relkind = 'r' AND c.relpersistence = 'p'
-                        AND NOT (c.relrowsecurity OR c.relispartition OR c.relhastriggers OR c.relhasrules OR c.relhassubclass)
-                        AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid) AS plain
-               FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid
-               WHERE n.nspname = 'zk' AND c.relname = ANY ($1::text[]::name[])
-             ) AS t ON true
-             WHERE me.rolname = current_user",
-            &[(&names, Type::TEXT_ARRAY)],
-        )
-        .await?;
     let (mut found, mut owners, mut odd, mut server) = (0, BTreeSet::new(), Vec::new(), None);
-    for row in &rows {
+    for row in rows {
         let me: u32 = row.try_get(4)?;
         server =
             Some(Server { may_create_roles: row.try_get(5)?, major: row.try_get(6)?, now: row.try_get(7)? });

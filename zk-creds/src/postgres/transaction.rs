@@ -76,12 +76,13 @@ pub(crate) async fn begin(client: &mut Client, lock_timeout: Duration) -> Result
 
 /// What a transaction sends before anything else.
 pub(super) fn opening(lock_timeout: Duration) -> String {
+    // What is asked in every transaction is prepared, and planned once whatever its parameters are.
     // Whoever waited for a lock has to see what its holder did, so each statement takes a snapshot of its own.
     // SECURITY: with another search_path, whoever may create functions or operators in one of its schemas could have
     // the issuer run them (CVE-2018-1058). pg_temp is named because it is searched first when it is not.
     let milliseconds = lock_timeout.as_millis().clamp(1, i32::MAX.unsigned_abs().into());
     format!(
         "START TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE; SET LOCAL search_path = pg_catalog, pg_temp; \
-         SET LOCAL lock_timeout = {milliseconds}"
+         SET LOCAL lock_timeout = {milliseconds}; SET LOCAL plan_cache_mode = force_generic_plan"
     )
 }

@@ -140,3 +140,23 @@ async fn restart(shop: &mut Shop, what: &str) {
     let chain = shop.issuer.verify_audit(&mut shop.admin, None).await.unwrap();
     assert!(matches!(chain, Chain::Whole(_)), "{what}: {chain:?}");
 }
+
+/// As pools and poolers have it. A version of this crate asks other questions under other names.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_forgets_what_it_was_prepared_for_is_prepared_again() {
+    let mut shop = Shop::create().await;
+    drop(shop.issue().await);
+    let prepared = "SELECT name FROM pg_prepared_statements WHERE starts_with(name, 'zk_creds_') ORDER BY 1";
+    let names = |rows: Vec<tokio_postgres::Row>| rows.iter().map(|row| row.get(0)).collect::<Vec<String>>();
+    let known = names(shop.admin.query(prepared, &[]).await.unwrap());
+    let version = |name: &str| name.rsplit_once('_').unwrap().0.to_owned();
+    assert!(known.len() > 1 && known.iter().all(|name| version(name) == version(&known[0])), "{known:?}");
+    for forget in ["DEALLOCATE ALL", "DISCARD ALL", "SELECT 1"] {
+        shop.admin.batch_execute(forget).await.unwrap();
+        let service = shop.manifest.services[0].clone();
+        let credential = shop.issuer.rotate(&mut shop.admin, &service, Duration::ZERO).await.unwrap();
+        shop.issuer.reap(&mut shop.admin).await.unwrap();
+        drop(shop.connect(&credential).await.unwrap());
+        assert_eq!(names(shop.admin.query(prepared, &[]).await.unwrap()), known);
+    }
+}
