@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
-use futures_util::future::join;
+use futures_util::future::{join, join3};
 use tokio_postgres::{Client, Statement, Transaction, types::ToSql};
 
 use super::{Batch, Job, Walk, cannot, check_changed};
 use crate::{Encryptor, Error, Sealed, rows::keys_and_sealed, sql::Page};
 
-/// How many pages a batch has: the server looks for the rows of the next one while those of this one are worked on.
+/// How many pages a batch has: while one is worked on, the server writes the one before and looks for the rows of the next.
 const PAGES: u32 = 2;
 
 /// What a job reads and what it writes.
@@ -73,12 +73,19 @@ impl Job {
         } else {
             asking.await?
         };
-        let (mut batch, mut last) = (Batch::default(), None);
-        while let Some(read) = keys_and_sealed(self, walk, &rows)? {
-            batch.found += read.found;
-            let after = Some(read.last.clone());
-            let limit =
-                if rows.len() as i64 == self.page_limit(0) { self.page_limit(batch.found) } else { 0 };
+        let (mut batch, mut last, mut made) = (Batch::default(), None, Swap::default());
+        loop {
+            let found = rows.len() as i64;
+            let read = keys_and_sealed(self, walk, &rows)?;
+            let (after, work_rows) = match read {
+                Some(read) => {
+                    batch.found += read.found;
+                    (Some(read.last), read.rows)
+                }
+                None if made.keys.is_empty() => break,
+                None => (None, Vec::new()),
+            };
+            let limit = if found == self.page_limit(0) { self.page_limit(batch.found) } else { 0 };
             let parameters: [&(dyn ToSql + Sync); 4] = [work.first(), &limit, &*skipped, &after];
             let reading = async {
                 match limit {
@@ -86,16 +93,12 @@ impl Job {
                     _ => transaction.query(&next, &parameters).await.map_err(|e| cannot(&e)),
                 }
             };
-            let writing = async {
-                let swap = work.swap(encryptor, read.rows, walk).await?;
-                let changed = swap.write(&transaction, &write).await?;
-                check_changed(changed, swap.keys.len() as u64).map(|()| changed)
-            };
-            // In this order: the server reads while this process works, and then writes.
-            let (next_rows, done) = join(reading, writing).await;
-            batch.done += done?;
-            rows = next_rows?;
-            last = after;
+            let making = work.swap(encryptor, work_rows, walk);
+            // In this order: the server reads the page after this one and writes the one before it while this process works.
+            let (next_rows, written, swap) = join3(reading, made.write(&transaction, &write), making).await;
+            batch.done += written?;
+            (rows, made) = (next_rows?, swap?);
+            last = after.or(last);
         }
         if batch.found > 0 {
             transaction.commit().await.map_err(|e| cannot(&e))?;
@@ -118,6 +121,7 @@ impl Swap {
             return Ok(0);
         }
         let old: Vec<&[u8]> = old.iter().map(Sealed::as_bytes).collect();
-        transaction.execute(statement, &[keys, &old, new]).await.map_err(|e| cannot(&e))
+        let changed = transaction.execute(statement, &[keys, &old, new]).await.map_err(|e| cannot(&e))?;
+        check_changed(changed, keys.len() as u64).map(|()| changed)
     }
 }
