@@ -14,7 +14,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use super::issuer::Issuer;
-use super::question::{Question, text};
+use super::question::{RECORD, text};
 use super::transaction::Transaction;
 use crate::clock::utc;
 use crate::credential::Lease;
@@ -22,19 +22,6 @@ use crate::error::{Error, ErrorKind};
 
 /// So many rows are read at once.
 const PAGE: i64 = 1000;
-
-/// Adds an entry to the chain.
-pub(super) const RECORD: Question = Question::new(
-    "record",
-    "text",
-    &["INSERT INTO zk.audit (seq, recorded_by, entry, hash)
-     SELECT n.seq, n.who, n.entry, sha256(n.hash || int8send(n.seq) || int4send(octet_length(convert_to(n.who, 'UTF8')))
-                                          || convert_to(n.who, 'UTF8') || convert_to(n.entry, 'UTF8'))
-     FROM (SELECT coalesce(last.seq, 0) + 1 AS seq, coalesce(last.hash, decode(repeat('00', 32), 'hex')) AS hash,
-                  session_user::text AS who, $1 AS entry
-           FROM (SELECT) AS one LEFT JOIN
-                (SELECT seq, hash FROM zk.audit ORDER BY seq DESC LIMIT 1) AS last ON true) AS n"],
-);
 
 /// What was done, or tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,11 +1,15 @@
 //! How every transaction of the issuer begins: with its first questions, in one round trip.
 
+use std::error::Error as _;
+
 use futures_util::future::{join, join3, join4};
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
 
 use super::grantable::Reached;
 use super::issuer::Issuer;
-use super::question::with_questions;
+use super::question::QUESTIONS;
 use super::sessions::Suspects;
 use super::transaction::{Server, Transaction, opening};
 use super::{sessions, tables};
@@ -109,4 +113,42 @@ impl Issuer {
         );
         Err(Error::new(ErrorKind::Blocked, message))
     }
+}
+
+/// Begins, and once more when the connection lacks what is asked: the second attempt is what the first is.
+async fn with_questions<T>(
+    transaction: &Transaction<'_>,
+    opening: &str,
+    [first, second]: [impl Future<Output = Result<T, Error>>; 2],
+) -> Result<T, Error> {
+    match first.await {
+        Err(error) if is_unprepared(&error) => {
+            prepare(transaction, opening).await?;
+            second.await
+        }
+        begun => begun,
+    }
+}
+
+fn is_unprepared(error: &Error) -> bool {
+    let source = error.source().and_then(|source| source.downcast_ref::<tokio_postgres::Error>());
+    source.and_then(|source| source.code()) == Some(&SqlState::INVALID_SQL_STATEMENT_NAME)
+}
+
+/// Prepares what the connection lacks. A preparation outlives the transaction that it was made in.
+async fn prepare(transaction: &Transaction<'_>, opening: &str) -> Result<(), Error> {
+    transaction.batch_execute(&format!("ROLLBACK; {opening}")).await?;
+    tables::verify_that(transaction, tables::ISSUERS).await?;
+    let names: Vec<String> = QUESTIONS.iter().map(|question| question.name()).collect();
+    let rows = transaction
+        .query_typed(
+            "SELECT name FROM pg_catalog.pg_prepared_statements WHERE name = ANY ($1)",
+            &[(&names, Type::TEXT_ARRAY)],
+        )
+        .await?;
+    let known: Vec<&str> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    let lacking = QUESTIONS.iter().filter(|question| !known.contains(&question.name().as_str()));
+    let script: String = lacking.map(|question| question.preparation(&question.name())).collect();
+    transaction.batch_execute(&format!("{script} ROLLBACK")).await?;
+    Ok(())
 }

@@ -143,7 +143,9 @@ impl Issuer {
 
     async fn try_deploy(&self, client: &mut Client, manifest: &Manifest) -> Result<Deployed, Error> {
         self.check(manifest)?;
-        let roles: Vec<&str> = manifest.services.iter().flat_map(|s| &s.roles).map(String::as_str).collect();
+        let roles: BTreeSet<&str> =
+            manifest.services.iter().flat_map(|s| &s.roles).map(String::as_str).collect();
+        let roles = Vec::from_iter(roles);
         let (transaction, server, reached) = self.begin_to_create(client, &roles).await?;
         let (mut kept, mut ending, mut revoked) = (Vec::new(), Vec::new(), Vec::new());
         let mut wanted = Vec::new();
@@ -193,9 +195,10 @@ impl Issuer {
         let rows = transaction
             .query_typed(
                 &format!(
-                    "SELECT {LEASE}, declared FROM zk.leases l
+                    "SELECT {LEASE}, declared FROM zk.leases
                      WHERE solution = $1 AND state = 'active' AND expires_at > $2
-                       AND EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = l.login AND r.rolcanlogin)
+                       -- One list for all of them: a server that has not counted its leases yet would look for each anew.
+                       AND login = ANY (ARRAY(SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.rolcanlogin))
                      ORDER BY generation"
                 ),
                 &[(&self.solution, Type::TEXT), (&now, Type::TIMESTAMPTZ)],

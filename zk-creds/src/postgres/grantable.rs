@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use postgres_protocol::escape::escape_identifier;
 
 use super::estate;
-use super::question::{Question, text, texts};
+use super::question::{REACHED, text, texts};
 use super::transaction::{Server, Transaction};
 use crate::error::{Error, ErrorKind};
 
@@ -87,44 +87,6 @@ fn first_powerful(roles: &BTreeMap<String, Role>, start: &str) -> Option<(Vec<St
     }
     None
 }
-
-/// A role that owns something passes its row-level security and may change its rules.
-pub(super) const REACHED: Question = Question::new(
-    "reached",
-    "text[], text",
-    &["WITH RECURSIVE reached (oid) AS (
-       SELECT oid FROM pg_catalog.pg_roles WHERE rolname = ANY ($1::text[]::name[])
-       UNION SELECT m.roleid FROM pg_catalog.pg_auth_members m JOIN reached ON m.member = reached.oid
-     )
-     SELECT r.rolname::text,
-            CASE WHEN r.rolsuper THEN 'is a superuser'
-                 WHEN r.rolbypassrls THEN 'passes row-level security'
-                 WHEN r.rolcreaterole THEN 'may create roles'
-                 WHEN r.rolcreatedb THEN 'may create databases'
-                 WHEN r.rolreplication THEN 'may replicate'
-                 WHEN r.rolcanlogin THEN 'may log in'
-                 WHEN starts_with(r.rolname::text, 'pg_') THEN 'is predefined by PostgreSQL'
-                 WHEN r.rolname::text = $2 THEN 'keeps what ended logins owned'
-                 ELSE (SELECT 'owns ' || CASE WHEN d.dbid IN (0, b.oid)
-                                              THEN pg_catalog.pg_describe_object(d.classid, d.objid, 0)
-                                              ELSE 'something in another database' END
-                       FROM pg_catalog.pg_shdepend d, pg_catalog.pg_database b
-                       WHERE b.datname = current_database() AND d.deptype = 'o' AND d.refobjid = r.oid
-                         AND d.refclassid = 'pg_catalog.pg_authid'::regclass
-                         AND d.classid IN ('pg_catalog.pg_database'::regclass, 'pg_catalog.pg_namespace'::regclass,
-                                           'pg_catalog.pg_class'::regclass)
-                         -- A session's temporary tables are gone with it.
-                         AND NOT EXISTS (SELECT FROM pg_catalog.pg_class c
-                                         WHERE d.dbid = b.oid AND c.oid = d.objid AND c.relpersistence = 't'
-                                           AND d.classid = 'pg_catalog.pg_class'::regclass)
-                       ORDER BY 1 LIMIT 1)
-            END,
-            ARRAY(SELECT g.rolname::text FROM pg_catalog.pg_auth_members m
-                  JOIN pg_catalog.pg_roles g ON g.oid = m.roleid WHERE m.member = r.oid ORDER BY 1),
-            pg_catalog.pg_has_role(current_user, r.oid, 'MEMBER WITH ADMIN OPTION'), current_user::text
-     -- OFFSET 0: looked up one by one, however many roles the server has.
-     FROM reached CROSS JOIN LATERAL (SELECT * FROM pg_catalog.pg_roles r WHERE r.oid = reached.oid OFFSET 0) AS r"],
-);
 
 async fn reached(
     transaction: &Transaction<'_>,

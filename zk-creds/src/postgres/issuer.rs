@@ -12,7 +12,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::audit::{self, Action, Entry};
-use super::question::{Question, text, texts};
+use super::question::{NEXT, text, texts};
 use super::roles::Draft;
 use super::scram::Password;
 use super::tables::LEASE;
@@ -49,14 +49,6 @@ pub struct IssuerConfig {
     pub handover: Duration,
 }
 
-/// The next generation of each service of a solution, and what the present database is and lets in.
-pub(super) const NEXT: Question = Question::new(
-    "next",
-    "text, text[]",
-    &["SELECT d.oid, n.name, coalesce((SELECT max(generation) FROM zk.leases WHERE solution = $1 AND service = n.name), 0) + 1,
-        d.datname::text, pg_catalog.has_database_privilege('public', d.oid, 'CONNECT')
-                 FROM pg_catalog.pg_database d, unnest($2::text[]) AS n (name) WHERE d.datname = current_database()"],
-);
 /// So many logins are created by one message.
 const PART: usize = 10;
 /// How much of it each is about, in bytes: what has to grow is copied.

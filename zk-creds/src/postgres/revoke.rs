@@ -8,8 +8,7 @@ use uuid::Uuid;
 use super::audit::{self, Action, Entry};
 use super::estate::Belongings;
 use super::issuer::Issuer;
-use super::question::{Question, text};
-use super::roles::MEMBERSHIPS;
+use super::question::{CLOSING, text};
 use super::sessions::Suspects;
 use super::tables::LEASE;
 use super::transaction::{Server, Transaction, begin};
@@ -277,20 +276,6 @@ impl Issuer {
         Err(Error::new(ErrorKind::Invalid, message))
     }
 }
-
-/// A lease that is about to be closed, its state, and what its login is a member of.
-pub(super) const CLOSING: Question = Question::new(
-    "closing",
-    "uuid, text",
-    &[
-        "SELECT ",
-        LEASE,
-        ", state, (SELECT ",
-        MEMBERSHIPS,
-        " FROM pg_catalog.pg_roles l WHERE l.rolname = login)
-         FROM zk.leases WHERE id = $1 AND solution = $2 FOR UPDATE",
-    ],
-);
 
 /// Which leases are closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,27 +7,11 @@ use futures_util::future::join3;
 use tokio_postgres::SimpleQueryMessage;
 use tokio_postgres::error::SqlState;
 
-use super::question::{Question, text};
+use super::question::{LOCKS, SHOWN, text};
 use super::revoke::exists;
 use super::roles;
 use super::transaction::Transaction;
 use crate::error::{Error, ErrorKind};
-
-/// The processes that hold locks. The picture of sessions that the server shows is made anew after it.
-pub(super) const LOCKS: Question = Question::new(
-    "locks",
-    "",
-    &[
-        "SELECT DISTINCT pid, pg_catalog.pg_stat_clear_snapshot()::text FROM pg_catalog.pg_locks WHERE pid IS NOT NULL",
-    ],
-);
-/// The processes that are somebody's sessions, and whether they are of a login.
-pub(super) const SHOWN: Question = Question::new(
-    "shown",
-    "text",
-    &["SELECT pid, coalesce(usename = $1::text::name, false) FROM pg_catalog.pg_stat_activity
-     WHERE usesysid IS NOT NULL"],
-);
 
 /// A session that is idle ends within a millisecond.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);

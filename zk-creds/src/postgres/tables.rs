@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
 
-use super::question::{Question, texts};
+use super::question::{VERIFY, texts};
 use super::transaction::{Server, Transaction, begin};
 use crate::credential::Lease;
 use crate::error::{Error, ErrorKind};
@@ -22,8 +22,7 @@ pub(crate) struct Tables {
 pub(super) const ISSUERS: Tables =
     Tables { names: &["leases", "audit", "grants"], made_by: "Issuer::install" };
 
-/// The columns that [`lease`] reads.
-pub(super) const LEASE: &str = "id, service, generation, login::text, issued_at, expires_at, max_expires_at";
+pub(super) use super::question::LEASE;
 
 /// A lease from the columns of [`LEASE`].
 pub(super) fn lease(row: &Row) -> Result<Lease, Error> {
@@ -66,22 +65,6 @@ pub(crate) async fn verify_that(transaction: &Transaction<'_>, tables: Tables) -
     let rows = transaction.query_typed(&VERIFY.sql(), &[(&tables.names, Type::TEXT_ARRAY)]).await?;
     known(transaction, tables, &rows).await
 }
-
-pub(super) const VERIFY: Question = Question::new(
-    "tables",
-    "text[]",
-    &["SELECT t.relname, t.relowner, t.nspowner, t.plain, me.oid, me.rolsuper OR me.rolcreaterole,
-            pg_catalog.current_setting('server_version_num')::int4 / 10000, pg_catalog.clock_timestamp()
-     FROM pg_catalog.pg_roles me LEFT JOIN (
-       SELECT c.relname::text, c.relowner, n.nspowner,
-              c.relkind = 'r' AND c.relpersistence = 'p'
-                AND NOT (c.relrowsecurity OR c.relispartition OR c.relhastriggers OR c.relhasrules OR c.relhassubclass)
-                AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid) AS plain
-       FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid
-       WHERE n.nspname = 'zk' AND c.relname = ANY ($1::text[]::name[])
-     ) AS t ON true
-     WHERE me.rolname = current_user"],
-);
 
 /// What the server says of tables, in the rows of [`VERIFY`].
 async fn known(transaction: &Transaction<'_>, tables: Tables, rows: &[Row]) -> Result<Server, Error> {
