@@ -161,10 +161,14 @@ fn shell(text: &str) -> Result<(), String> {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned());
     }
     let words: Vec<&str> = plain.split_whitespace().collect();
+    let benches = match words.iter().find_map(|word| word.strip_suffix("/Cargo.toml")) {
+        Some(workspace) => root().join(workspace).join("benches"),
+        None => root().join("benches/benches"),
+    };
     for pair in words.windows(2) {
         let (exists, what) = match *pair {
             ["-p", name] => (!packages(name).is_empty(), "package"),
-            ["--bench", name] => (root().join(format!("benches/benches/{name}.rs")).exists(), "bench"),
+            ["--bench", name] => (benches.join(format!("{name}.rs")).exists(), "bench"),
             ["./dev", name] => {
                 (read(&root().join("dev")).contains(&format!("\n    {name}) shift")), "command of ./dev")
             }
