@@ -354,6 +354,22 @@ async fn a_role_that_may_not_update_is_denied() {
     assert_eq!(error.kind(), ErrorKind::Denied);
 }
 
+/// A trigger that keeps one row as it is: the batch is rolled back, instead of a row being counted that was not written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_is_not_written_is_told() {
+    let world = World::new(5).await;
+    let client = world.client().await;
+    let trigger = "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+                   CREATE TRIGGER keep BEFORE UPDATE ON \"Weird \"\"t\" FOR EACH ROW WHEN (OLD.id = 4)
+                   EXECUTE FUNCTION keep()";
+    client.batch_execute(trigger).await.unwrap();
+    let old = world.encryptor.active_key(&world.scope).await.unwrap();
+    world.encryptor.rotate_key(&world.scope).await.unwrap();
+    let error = world.job().run(&mut world.client().await, &world.encryptor).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied);
+    assert_eq!(world.check().await, vec![(old, 5)]);
+}
+
 /// A foreign key locks the row that it refers to, and that lock goes beside the job's.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_refers_to_a_row_does_not_wait_for_the_job() {

@@ -87,7 +87,9 @@ async fn an_answer_that_cannot_be_is_no_invalid_key() {
     assert_eq!(wrap(&|_| {}).await.unwrap().bytes(), [0; 3], "the script is one of a good answer");
     let long = BASE64.encode(&[0; 5000]);
     type Change<'a> = (&'a str, &'a dyn Fn(&mut Value));
-    let changes: [Change<'_>; 4] = [
+    let changes: [Change<'_>; 6] = [
+        ("a sum that was not checked", &|a| a["verifiedPlaintextCrc32c"] = false.into()),
+        ("another", &|a| a["verifiedAdditionalAuthenticatedDataCrc32c"] = false.into()),
         ("no version", &|a| a["name"] = name.clone().into()),
         ("a version too long", &|a| a["name"] = format!("{name}{}", "1".repeat(129)).into()),
         ("no ciphertext", &|a| (a["ciphertext"], a["ciphertextCrc32c"]) = ("".into(), crc.clone().into())),
