@@ -23,23 +23,6 @@ impl Issuer {
         Ok((transaction, server))
     }
 
-    /// Begins anew in the place of a transaction in which something failed.
-    pub(super) async fn begin_again(&self, transaction: &Transaction<'_>) -> Result<Server, Error> {
-        self.open(transaction, &format!("ROLLBACK; {}", opening(self.config.lock_timeout))).await
-    }
-
-    async fn open(&self, transaction: &Transaction<'_>, opening: &str) -> Result<Server, Error> {
-        let begin = || async {
-            // INVARIANT: futures are polled in order, and each sends what it asks at once: one round trip, and the server
-            // has set what names mean before it looks at the tables.
-            let (opened, server) =
-                join(transaction.batch_execute(opening), tables::verify(transaction)).await;
-            opened?;
-            server
-        };
-        with_questions(transaction, opening, [begin(), begin()]).await
-    }
-
     /// The same, for what is issued: issuers wait for each other, and both clocks must agree.
     pub(super) async fn begin_to_issue<'a>(
         &self,
@@ -57,7 +40,7 @@ impl Issuer {
     ) -> Result<(Transaction<'a>, Server, Reached), Error> {
         let (transaction, opening) = (Transaction::new(client), opening(self.config.lock_timeout));
         let begin = || async {
-            // As above. A lock runs nobody's code, whosever table it is on, and ends with the transaction that is refused.
+            // As in `open`. A lock runs nobody's code, whosever table it is on, and ends with the transaction that is refused.
             let (opened, server, reached, locked) = join4(
                 transaction.batch_execute(&opening),
                 tables::verify(&transaction),
@@ -97,6 +80,23 @@ impl Issuer {
         };
         let (server, suspects) = with_questions(&transaction, &opening, [begin(), begin()]).await?;
         Ok((transaction, server, suspects))
+    }
+
+    /// Begins anew in the place of a transaction in which something failed.
+    pub(super) async fn begin_again(&self, transaction: &Transaction<'_>) -> Result<Server, Error> {
+        self.open(transaction, &format!("ROLLBACK; {}", opening(self.config.lock_timeout))).await
+    }
+
+    async fn open(&self, transaction: &Transaction<'_>, opening: &str) -> Result<Server, Error> {
+        let begin = || async {
+            // INVARIANT: futures are polled in order, and each sends what it asks at once: one round trip, and the server
+            // has set what names mean before it looks at the tables.
+            let (opened, server) =
+                join(transaction.batch_execute(opening), tables::verify(transaction)).await;
+            opened?;
+            server
+        };
+        with_questions(transaction, opening, [begin(), begin()]).await
     }
 
     /// SECURITY: the server ends logins by its own clock, so a lease is only as short as both clocks are equal.

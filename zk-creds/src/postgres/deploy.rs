@@ -8,7 +8,7 @@ use tokio_postgres::types::Type;
 
 use super::audit::{self, Action};
 use super::grants::Held;
-use super::issuer::{Issuer, Wanted, in_grace};
+use super::issuer::{Issuer, Wanted, in_grace, roles_of};
 use super::tables::{self, LEASE};
 use super::transaction::Transaction;
 use crate::credential::{Credential, Lease};
@@ -143,9 +143,7 @@ impl Issuer {
 
     async fn try_deploy(&self, client: &mut Client, manifest: &Manifest) -> Result<Deployed, Error> {
         self.check(manifest)?;
-        let roles: BTreeSet<&str> =
-            manifest.services.iter().flat_map(|s| &s.roles).map(String::as_str).collect();
-        let roles = Vec::from_iter(roles);
+        let roles = roles_of(&manifest.services);
         let (transaction, server, reached) = self.begin_to_create(client, &roles).await?;
         let (mut kept, mut ending, mut revoked) = (Vec::new(), Vec::new(), Vec::new());
         let mut wanted = Vec::new();

@@ -397,9 +397,14 @@ impl<'a> Wanted<'a> {
 
     /// The roles of all of them.
     pub(super) fn roles(&self) -> Vec<&'a str> {
-        let roles: BTreeSet<&str> = self.services.iter().flat_map(|s| &s.roles).map(String::as_str).collect();
-        roles.into_iter().collect()
+        roles_of(self.services.iter().copied())
     }
+}
+
+/// The roles of services, each once.
+pub(super) fn roles_of<'a>(services: impl IntoIterator<Item = &'a Service>) -> Vec<&'a str> {
+    let roles: BTreeSet<&str> = services.into_iter().flat_map(|s| &s.roles).map(String::as_str).collect();
+    roles.into_iter().collect()
 }
 
 fn lost_password() -> Error {
