@@ -133,6 +133,15 @@ impl Caller {
         Ok(Some(column.open(&self.service.encryptor, &self.scope, row, &sealed).await?))
     }
 
+    /// Opens a column of many rows, each with what names its row.
+    pub async fn open_many(
+        &self,
+        column: Column<String>,
+        rows: &[(Uuid, Option<Sealed>)],
+    ) -> Result<Vec<Option<String>>> {
+        Ok(column.open_many(&self.service.encryptor, &self.scope, rows).await?)
+    }
+
     /// The tokens by which a patient is found by e-mail address.
     pub async fn email_tokens(&self, email: &str) -> Result<TokenPair> {
         let indexer = self.service.emails.indexer(&self.service.encryptor, &self.scope).await?;

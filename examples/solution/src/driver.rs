@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::load::Load;
 use self::processes::Solution;
 use self::table::Table;
-use self::users::Clinic;
+use self::users::{Clinic, PATIENTS};
 use self::world::World;
 use crate::Result;
 use crate::service::Ages;
@@ -79,7 +79,7 @@ async fn story(serve: bool) -> Result<()> {
 }
 
 async fn drive(solution: &mut Solution, table: &mut Table) -> Result<Clinic> {
-    let clinic = Clinic::open(solution).await?;
+    let clinic = Clinic::open(solution, PATIENTS).await?;
     let load = Load::start(&clinic)?;
     load.reach(REQUESTS / 10).await?;
     rotation::rotate_everything(solution, &clinic, table).await?;

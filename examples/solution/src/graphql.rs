@@ -68,11 +68,10 @@ impl Query {
     async fn patients(&self, context: &Context<'_>) -> Result<Vec<Patient>> {
         let caller = context.data::<Caller>()?;
         let rows = caller.rows("SELECT id, name, email FROM patients ORDER BY name LIMIT 20", &[]).await?;
-        let mut patients = Vec::with_capacity(rows.len());
-        for row in &rows {
-            patients.push(Patient::read(caller, row).await?);
-        }
-        Ok(patients)
+        let sealed: Vec<_> = rows.iter().map(|row| (row.get(0), row.get(2))).collect();
+        let emails = caller.open_many(EMAIL, &sealed).await?;
+        let read = |(row, email): (&Row, _)| Patient { id: row.get(0), name: row.get(1), email };
+        Ok(rows.iter().zip(emails).map(read).collect())
     }
 
     /// How many invoices the clinic has, as the worker says.

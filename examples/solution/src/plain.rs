@@ -1,16 +1,17 @@
-//! The endpoint of `rest` without a policy and without sealing, for `--measure` and nothing else: the same HTTPS, the same
+//! Two endpoints of `rest` without a policy and without sealing, for `--measure` and nothing else: the same HTTPS, the same
 //! token, a tenant that somebody has to remember in every statement.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{self, Json, State};
+use axum::extract::{self, Json, Query, State};
 use axum::http::HeaderMap;
 use axum::routing::get;
 use deadpool_postgres::Pool;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
+use tokio_postgres::Row;
 use uuid::Uuid;
 use zk_creds::Environment;
 use zk_creds::postgres::Login;
@@ -18,6 +19,7 @@ use zk_creds::signed::TokenVerifier;
 use zk_creds::tls::Clients;
 
 use crate::fault::{Answer, Fault};
+use crate::rest::From;
 use crate::service::{Ages, serve};
 use crate::{Result, followed};
 
@@ -44,9 +46,24 @@ pub async fn run() -> Result<()> {
     let tls = followed::tls(directory, ages.look)?;
     let tokens = followed::tokens(directory, ages.look, "plain")?;
     let pool = Login::from_environment()?.acting_as(ROLE).pool(8)?;
-    let routes =
-        Router::new().route("/patients/{id}", get(patient)).with_state(Arc::new(Plain { pool, tokens }));
+    let routes = Router::new().route("/patients/{id}", get(patient)).route("/patients/page", get(page));
+    let routes = routes.with_state(Arc::new(Plain { pool, tokens }));
     serve(&tls, routes, Clients::Anybody, &ages).await
+}
+
+/// The tenant of a request, from its token.
+fn tenant(plain: &Plain, headers: &HeaderMap) -> std::result::Result<Uuid, Fault> {
+    let header = headers.get("authorization").and_then(|value| value.to_str().ok());
+    let token = header.and_then(|value| value.strip_prefix("Bearer ")).ok_or(Fault::UNAUTHORIZED)?;
+    let grant = plain.tokens.verify(&SecretString::from(token)).map_err(|_| Fault::UNAUTHORIZED)?;
+    let tenant = grant.scopes().find_map(|scope| scope.strip_prefix("tenant:")).ok_or(Fault::UNAUTHORIZED)?;
+    tenant.parse().map_err(|_| Fault::UNAUTHORIZED)
+}
+
+impl Patient {
+    fn read(row: &Row) -> Self {
+        Self { id: row.get(0), name: row.get(1), phone: row.get(2), email: row.get(3) }
+    }
 }
 
 async fn patient(
@@ -54,14 +71,24 @@ async fn patient(
     extract::Path(id): extract::Path<Uuid>,
     headers: HeaderMap,
 ) -> Answer<Patient> {
-    let header = headers.get("authorization").and_then(|value| value.to_str().ok());
-    let token = header.and_then(|value| value.strip_prefix("Bearer ")).ok_or(Fault::UNAUTHORIZED)?;
-    let grant = plain.tokens.verify(&SecretString::from(token)).map_err(|_| Fault::UNAUTHORIZED)?;
-    let tenant = grant.scopes().find_map(|scope| scope.strip_prefix("tenant:")).ok_or(Fault::UNAUTHORIZED)?;
-    let tenant: Uuid = tenant.parse().map_err(|_| Fault::UNAUTHORIZED)?;
+    let tenant = tenant(&plain, &headers)?;
     let client = plain.pool.get().await?;
     let sql = "SELECT id, name, phone, email FROM plain_patients WHERE tenant_id = $1 AND id = $2";
     let statement = client.prepare_cached(sql).await?;
     let row = client.query_opt(&statement, &[&tenant, &id]).await?.ok_or(Fault::NOT_FOUND)?;
-    Ok(Json(Patient { id: row.get(0), name: row.get(1), phone: row.get(2), email: row.get(3) }))
+    Ok(Json(Patient::read(&row)))
+}
+
+async fn page(
+    State(plain): State<Arc<Plain>>,
+    Query(from): Query<From>,
+    headers: HeaderMap,
+) -> Answer<Vec<Patient>> {
+    let tenant = tenant(&plain, &headers)?;
+    let client = plain.pool.get().await?;
+    let sql = "SELECT id, name, phone, email FROM plain_patients WHERE tenant_id = $1 AND id > $2
+               ORDER BY id LIMIT 50";
+    let statement = client.prepare_cached(sql).await?;
+    let rows = client.query(&statement, &[&tenant, &from.after.unwrap_or_default()]).await?;
+    Ok(Json(rows.iter().map(Patient::read).collect()))
 }

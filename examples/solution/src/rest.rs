@@ -18,6 +18,7 @@ use crate::worker::Visit;
 pub async fn run() -> Result<()> {
     let routes = Router::new()
         .route("/patients", get(find).post(register))
+        .route("/patients/page", get(page))
         .route("/patients/{id}", get(patient))
         .route("/patients/{id}/diagnosis", get(diagnosis).put(diagnose))
         .route("/patients/{id}/visits", post(visit))
@@ -40,11 +41,31 @@ impl Patient {
         let email = caller.open(EMAIL, id, row.get(3)).await?;
         Ok(Self { id, name: row.get(1), phone: row.get(2), email })
     }
+
+    async fn read_all(caller: &Caller, rows: &[Row]) -> std::result::Result<Vec<Self>, Fault> {
+        let sealed: Vec<_> = rows.iter().map(|row| (row.get(0), row.get(3))).collect();
+        let emails = caller.open_many(EMAIL, &sealed).await?;
+        let read =
+            |(row, email): (&Row, _)| Self { id: row.get(0), name: row.get(1), phone: row.get(2), email };
+        Ok(rows.iter().zip(emails).map(read).collect())
+    }
 }
 
 async fn patient(caller: Caller, Path(id): Path<Uuid>) -> Answer<Patient> {
     let row = caller.row("SELECT id, name, phone, email FROM patients WHERE id = $1", &[&id]).await?;
     Ok(Json(Patient::read(&caller, &row).await?))
+}
+
+#[derive(Deserialize)]
+pub struct From {
+    pub after: Option<Uuid>,
+}
+
+/// The next 50 patients after one, in the order of their ids.
+async fn page(caller: Caller, Query(from): Query<From>) -> Answer<Vec<Patient>> {
+    let sql = "SELECT id, name, phone, email FROM patients WHERE id > $1 ORDER BY id LIMIT 50";
+    let rows = caller.rows(sql, &[&from.after.unwrap_or_default()]).await?;
+    Ok(Json(Patient::read_all(&caller, &rows).await?))
 }
 
 #[derive(Deserialize)]

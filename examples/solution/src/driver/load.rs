@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
+use uuid::Uuid;
 
 use super::table::{Table, ensure};
-use super::users::{Clinic, Known, Visitor};
+use super::users::{Clinic, Known, PATIENTS, Visitor};
 use crate::Result;
 use crate::fault::chain;
 
@@ -116,6 +117,7 @@ impl Work {
             0 | 4 => ("search", self.search(known).await),
             3 => ("booking", self.book(known).await),
             5 => ("registration", self.register(turn).await),
+            6 => ("page", self.page().await),
             7 => ("graphql", self.list(known).await),
             _ => ("read", self.read(known).await),
         }
@@ -140,11 +142,26 @@ impl Work {
     fn patient(&self, turn: usize) -> &Known {
         let tenant = self.visitor.user.tenant;
         let ours = self.patients.iter().filter(|patient| patient.tenant == tenant);
-        ours.cycle().nth(turn % 20).unwrap_or(&self.mine)
+        ours.cycle().nth(turn % PATIENTS).unwrap_or(&self.mine)
     }
 
     async fn read(&self, known: &Known) -> Result<()> {
         expect(self.visitor.get(&format!("/patients/{}", known.id)).await, known.as_answered())
+    }
+
+    /// The first page, on which are all patients up to its last one, and nobody else's.
+    async fn page(&self) -> Result<()> {
+        let (status, answer) = self.visitor.get("/patients/page").await?;
+        let patients = answer.as_array().map_or(&[][..], Vec::as_slice);
+        let id = |patient: &Value| serde_json::from_value::<Uuid>(patient["id"].clone()).ok();
+        let last = patients.last().and_then(id);
+        let known = self.patients.iter().filter(|known| Some(known.id) <= last);
+        let right = patients.len() >= PATIENTS
+            && patients.is_sorted_by(|one, next| id(one) < id(next))
+            && known.into_iter().all(|known| {
+                patients.contains(&known.as_answered()) == (known.tenant == self.visitor.user.tenant)
+            });
+        ensure(status == StatusCode::OK && right, format!("{status} {answer}"))
     }
 
     async fn search(&self, known: &Known) -> Result<()> {

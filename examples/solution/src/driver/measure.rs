@@ -1,4 +1,4 @@
-//! `rest` beside the same endpoint without policy and sealing, in turns, on one machine and one server.
+//! `rest` beside the same endpoints without policy and sealing, in turns, on one machine and one server.
 
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,8 @@ use crate::service::Ages;
 const PLAIN: &str = "plain";
 /// Users at a time, each with a connection of its own.
 const USERS: usize = 8;
+/// Patients of each clinic: as many as a page has.
+const PAGE: usize = 50;
 const ROUNDS: usize = 40;
 const SLICE: Duration = Duration::from_millis(250);
 
@@ -30,11 +32,21 @@ pub async fn run() -> Result<()> {
     // Logins and keys live as long as they usually do.
     let world = World::create(ClusterConfig::for_benchmarks(), (3600, 86_400), Ages::usual()).await?;
     let mut solution = Solution::start(world).await?;
-    let clinic = Clinic::open(&solution).await?;
+    let clinic = Clinic::open(&solution, PAGE).await?;
     start_plain(&mut solution, &clinic).await?;
     let user = clinic.visitor(0, "receptionist")?.user;
-    let mut sides =
-        [Side::new(&solution, &clinic, PLAIN, &user)?, Side::new(&solution, &clinic, "rest", &user)?];
+    let ours = clinic.patients.iter().filter(|patient| patient.tenant == user.tenant);
+    let ours: Vec<String> = ours.map(|patient| format!("/patients/{}", patient.id)).collect();
+    println!("Over HTTPS with a signed token, {USERS} users, {ROUNDS} slices of {SLICE:?} each, in turns");
+    compare(&solution, &user, "GET /patients/{id}", &ours).await?;
+    let page = ["/patients/page".to_owned()];
+    compare(&solution, &user, &format!("GET /patients/page, {PAGE} patients"), &page).await
+}
+
+/// An endpoint with and without policy and sealing.
+async fn compare(solution: &Solution, user: &User, name: &str, paths: &[String]) -> Result<()> {
+    let side = |service| Side::new(solution, service, user, paths);
+    let mut sides = [side(PLAIN)?, side("rest")?];
     for side in &mut sides {
         side.slice().await?;
         (side.micros, side.spent) = (Vec::new(), Duration::ZERO);
@@ -48,10 +60,7 @@ pub async fn run() -> Result<()> {
         }
     }
     let [plain, rest] = sides.map(Side::figures);
-    println!(
-        "GET /patients/{{id}} over HTTPS with a signed token, {USERS} users, {ROUNDS} slices of {SLICE:?} each, in turns\n"
-    );
-    println!("| | requests/s | p50 | p99 |\n|---|---:|---:|---:|");
+    println!("\n| {name} | requests/s | p50 | p99 |\n|---|---:|---:|---:|");
     println!("| plain SQL, nothing sealed | {:.0} | {} µs | {} µs |", plain.rate, plain.median, plain.slow);
     println!(
         "| signed session of the policy, sealed column | {:.0} | {} µs | {} µs |",
@@ -117,11 +126,10 @@ struct Figures {
 }
 
 impl Side {
-    fn new(solution: &Solution, clinic: &Clinic, service: &str, user: &User) -> Result<Self> {
+    fn new(solution: &Solution, service: &str, user: &User, paths: &[String]) -> Result<Self> {
         let url = solution.url(service)?;
         let users = (0..USERS).map(|_| Http::new(&solution.browser)).collect::<Result<_>>()?;
-        let ours = clinic.patients.iter().filter(|patient| patient.tenant == user.tenant);
-        let urls = ours.map(|patient| format!("{url}/patients/{}", patient.id)).collect();
+        let urls = paths.iter().map(|path| format!("{url}{path}")).collect();
         let token = solution.world.sign_in.token(user, service)?;
         Ok(Self { users, urls, token, micros: Vec::new(), spent: Duration::ZERO })
     }

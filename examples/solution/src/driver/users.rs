@@ -21,7 +21,8 @@ pub const TENANTS: [Uuid; 3] = [
     Uuid::from_u128(0x0a1e_0000_0000_4000_8000_0000_0000_0002),
     Uuid::from_u128(0x0a1e_0000_0000_4000_8000_0000_0000_0003),
 ];
-const PATIENTS: usize = 20;
+/// Patients of each clinic.
+pub const PATIENTS: usize = 20;
 const TOKEN: Duration = Duration::from_secs(15 * 60);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,8 +155,8 @@ pub struct Clinic {
 }
 
 impl Clinic {
-    /// Registers patients in each clinic, through its front desk.
-    pub async fn open(solution: &Solution) -> Result<Self> {
+    /// Registers so many patients in each clinic, through its front desk.
+    pub async fn open(solution: &Solution, number: usize) -> Result<Self> {
         let mut visitors = Vec::new();
         for tenant in TENANTS {
             for role in ["receptionist", "doctor", "doctor"] {
@@ -164,7 +165,7 @@ impl Clinic {
         }
         let mut patients = Vec::new();
         for team in visitors.chunks(3) {
-            for number in 0..PATIENTS {
+            for number in 0..number {
                 patients.push(register(team, number).await?);
             }
         }
