@@ -294,6 +294,28 @@ async fn a_key_that_was_wrapped_wrongly_does_not_replace_the_right_one() {
     assert_eq!(*another.open(&world.scope, &place(1), &sealed).await.unwrap(), b"text");
 }
 
+/// A KMS takes milliseconds for a request, and there are as many keys as tenants.
+#[tokio::test]
+async fn eight_keys_are_wrapped_again_at_a_time() {
+    let world = World::new(EncryptorConfig::default());
+    for tenant in 0..20 {
+        world.encryptor.create_key(&Scope::tenant(&tenant.to_string()).unwrap()).await.unwrap();
+    }
+    world.kms.local.rotate().unwrap();
+    let door = &world.kms.door;
+    door.says(Answer::None);
+    let before = door.asked();
+    let waiting = async {
+        door.is_waited_at().await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let waiting = door.asked() - before;
+        door.says(Answer::Right);
+        waiting
+    };
+    let (done, waiting) = tokio::join!(world.encryptor.rewrap_keys(|_| ()), waiting);
+    assert_eq!((waiting, done.unwrap().rewrapped), (8, 20));
+}
+
 /// One record that the KMS does not unwrap keeps no other key under the former version, and is named.
 #[tokio::test]
 async fn a_key_that_cannot_be_wrapped_again_keeps_no_other_from_it() {
@@ -318,11 +340,12 @@ async fn a_key_that_cannot_be_wrapped_again_keeps_no_other_from_it() {
     for scope in &scopes[1..] {
         assert_eq!(wrapped(scope).await.version().as_str(), "2");
     }
-    // An outage is nobody's fault: the run ends at once.
+    // An outage is nobody's fault, and ends the run.
     world.store.replace_wrapped(ids[0], &theirs, &right).await.unwrap();
     world.kms.door.says(Answer::Away);
-    let error = world.encryptor.rewrap_keys(|_| panic!("there is nothing to count")).await.unwrap_err();
+    let error = world.encryptor.rewrap_keys(|p| seen.push((p.rewrapped, p.failed))).await.unwrap_err();
     assert!(error.is_transient(), "{error}");
+    assert_eq!(seen[3..], [(0, 0); 2], "the others are current");
     world.kms.door.says(Answer::Right);
     assert_eq!(world.encryptor.rewrap_keys(|_| ()).await.unwrap().rewrapped, 1);
 }

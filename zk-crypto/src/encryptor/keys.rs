@@ -2,7 +2,7 @@
 
 use zk_kms::{DataKey, KeyVersion};
 
-use super::{Encryptor, no_key};
+use super::{Encryptor, all, no_key};
 use crate::{Error, ErrorKind, KeyId, KeyRecord, KeyState, Scope, cache::Wanted};
 
 /// What [`Encryptor::rewrap_keys`] has done so far.
@@ -23,6 +23,11 @@ pub struct Rewrapped {
     pub failed: usize,
 }
 
+/// Which of the numbers a key adds to.
+type Count = fn(&mut Rewrapped) -> &mut usize;
+
+/// How many keys are wrapped again at the same time.
+const AT_ONCE: usize = 8;
 /// How many of the keys that failed an error names.
 const NAMED: usize = 10;
 
@@ -89,58 +94,58 @@ impl Encryptor {
 
     /// Wraps every data key again that is not under the current version of the KEK: the second half of rotating a KEK.
     ///
-    /// No data row is touched. It can be stopped and run again at any time, in many processes. `progress` is called
-    /// after each key. A key that cannot be wrapped again keeps none of the others from it.
+    /// No data row is touched. It can be stopped and run again at any time, in many processes. Eight keys are on their way at
+    /// a time, each with two requests to the KMS; `progress` is called after each. A key that cannot be wrapped again keeps none
+    /// of the others from it.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Corrupt`] after all keys were tried, naming those that failed: a record that is none, a key that the KMS
     /// does not know, or one that it wrapped as another key, which is tried before it replaces the former copy. What the KMS
-    /// or the store says, at once, when it is not about one key: that it is away, or refuses. Keys that were wrapped again
-    /// stay so.
+    /// or the store says when it is not about one key, that it is away, or refuses: the others of the same eight are finished,
+    /// and no more are begun. Keys that were wrapped again stay so.
     pub async fn rewrap_keys<P>(&self, mut progress: P) -> Result<Rewrapped, Error>
     where
         P: FnMut(&Rewrapped) + Send,
     {
         let status = self.kms.status().await.map_err(|e| Error::kms("cannot rewrap keys", e))?;
         let records = self.store.list_each().await?;
-        let lives = |r: &&Result<KeyRecord, Error>| r.as_ref().map_or(true, |r| r.wrapped.is_some());
-        let mut done = Rewrapped { total: records.iter().filter(lives).count(), ..Rewrapped::default() };
-        let mut failures = Vec::new();
-        for record in records {
-            let rewrapped = match record {
-                Ok(KeyRecord { wrapped: None, .. }) => continue,
-                Ok(record) => self.rewrap(&record, status.version(), &mut done).await,
-                Err(error) => Err(error),
-            };
-            match rewrapped {
-                Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::Corrupt => {
-                    done.failed += 1;
-                    failures.push(error);
+        let lives = |r: &Result<KeyRecord, Error>| r.as_ref().map_or(true, |r| r.wrapped.is_some());
+        let living: Vec<_> = records.into_iter().filter(lives).collect();
+        let mut done = Rewrapped { total: living.len(), ..Rewrapped::default() };
+        let (mut failures, mut outage) = (Vec::new(), None);
+        let mut living = living.into_iter();
+        while living.len() > 0 {
+            let rewrap = async |record: Result<_, _>| self.rewrap(&record?, status.version()).await;
+            for rewrapped in all(living.by_ref().take(AT_ONCE).map(rewrap)).await {
+                match rewrapped {
+                    Ok(count) => *count(&mut done) += 1,
+                    Err(error) if error.kind() == ErrorKind::Corrupt => {
+                        done.failed += 1;
+                        failures.push(error);
+                    }
+                    Err(error) => {
+                        outage.get_or_insert(error);
+                        continue;
+                    }
                 }
-                Err(error) => return Err(error),
+                progress(&done);
             }
-            progress(&done);
+            if let Some(error) = outage {
+                return Err(error);
+            }
         }
         failed(&failures, &done).map_or(Ok(done), Err)
     }
 
-    /// Wraps one key again, if it is to be, and counts it.
-    async fn rewrap(
-        &self,
-        record: &KeyRecord,
-        current: &KeyVersion,
-        done: &mut Rewrapped,
-    ) -> Result<(), Error> {
-        let Some(wrapped) = &record.wrapped else { return Ok(()) };
+    /// Wraps one key again, if it is to be. What is to count it.
+    async fn rewrap(&self, record: &KeyRecord, current: &KeyVersion) -> Result<Count, Error> {
+        let Some(wrapped) = &record.wrapped else { return Ok(|done| &mut done.current) };
         if wrapped.uri() != self.kms.uri() {
-            done.foreign += 1;
-            return Ok(());
+            return Ok(|done| &mut done.foreign);
         }
         if wrapped.version() == current {
-            done.current += 1;
-            return Ok(());
+            return Ok(|done| &mut done.current);
         }
         let context = wrapping_context(&record.scope, record.generation, record.id)?;
         let cannot = |e| Error::kms(&format!("cannot rewrap data key {}", record.id), e);
@@ -152,11 +157,10 @@ impl Encryptor {
             return Err(Error::new(ErrorKind::Corrupt, text));
         }
         match self.store.replace_wrapped(record.id, wrapped, &again).await {
-            Ok(()) => done.rewrapped += 1,
-            Err(error) if error.kind() == ErrorKind::Conflict => done.conflicts += 1,
-            Err(error) => return Err(error),
+            Ok(()) => Ok(|done| &mut done.rewrapped),
+            Err(error) if error.kind() == ErrorKind::Conflict => Ok(|done| &mut done.conflicts),
+            Err(error) => Err(error),
         }
-        Ok(())
     }
 
     /// Stops a key from sealing and opening, until [`Encryptor::enable_key`].

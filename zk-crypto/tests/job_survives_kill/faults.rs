@@ -183,7 +183,8 @@ async fn job_survives_faults_rewrap() {
         assert!(before < now && now < 22, "{now} keys");
         before = now;
     }
-    faults.kms.door.after(3, Answer::None);
+    // Three requests for each key, of eight at a time, six of which are current.
+    faults.kms.door.after(8, Answer::None);
     tokio::select! {
         done = encryptor.rewrap_keys(|_| ()) => panic!("the KMS does not answer: {done:?}"),
         () = faults.kms.door.is_waited_at() => {}
