@@ -1,1 +1,1 @@
-//! Benches beside the SDKs of vendors.
+//! Benches beside others.

@@ -1,6 +1,8 @@
 //! A small timing loop that prints ratios: all rows of a table run in turns, so that what slows the machine down slows
 //! every row down.
 
+pub mod decide;
+pub mod seal;
 pub mod sealing;
 
 use std::{

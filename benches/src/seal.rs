@@ -1,28 +1,33 @@
-//! What does sealing and opening one value cost, beside the cipher alone and beside what one writes by hand?
-
-#[cfg(feature = "peers")]
-#[path = "seal/peers.rs"]
-mod peers;
+//! What does sealing and opening one value cost, beside the cipher alone, beside what one writes by hand, and beside others?
 
 use std::hint::black_box;
 
 use aes_gcm::{Aes256Gcm, KeyInit, aead::AeadInOut};
 use aws_lc_rs::aead::{Aad, LessSafeKey, Nonce, Tag};
-use benches::sealing::{AAD, KEY, Ours, aws_lc, by_hand, now};
-use benches::{Table, print_scaling};
 use zk_crypto::{OVERHEAD, Plaintext, Suite};
 
-fn main() {
+use crate::sealing::{AAD, KEY, Ours, aws_lc, by_hand, now};
+use crate::{Table, print_scaling};
+
+/// Sealing and opening, as both sides of one peer.
+pub struct Peer {
+    pub name: &'static str,
+    pub seal: Box<dyn Fn(&str) -> Sealed>,
+}
+
+/// What opens a value that was sealed before, and says how long its text is.
+pub type Sealed = Box<dyn Fn() -> usize>;
+
+/// Prints the tables, with rows for the peers.
+pub fn run(peers: &[Peer]) {
     println!("ciphers of zk-crypto: {}", if cfg!(feature = "aws-lc") { "AWS-LC" } else { "Rust" });
     let ours = Ours::new(Suite::Xaes256Gcm);
     let xchacha = Ours::new(Suite::XChaCha20Poly1305);
     for len in [64, 1024, 65_536, 1 << 20] {
-        sealing(len, &ours, &xchacha);
-        opening(len, &ours, &xchacha);
+        sealing(len, &ours, &xchacha, peers);
+        opening(len, &ours, &xchacha, peers);
     }
     scaling(&ours);
-    #[cfg(feature = "peers")]
-    peers::pgcrypto();
 }
 
 const SEAL: &str = "zk-crypto, Sealer::seal (new buffer)";
@@ -34,7 +39,7 @@ const NEW_WIPED: &str = "aws-lc-rs alone, into a new buffer, wiped";
 const USED: &str = "aws-lc-rs alone, into a used buffer";
 const IN_PLACE: &str = "aws-lc-rs alone, in place";
 
-fn sealing(len: usize, ours: &Ours, xchacha: &Ours) {
+fn sealing(len: usize, ours: &Ours, xchacha: &Ours, peers: &[Peer]) {
     let words = "x".repeat(len);
     let text = words.as_bytes().to_vec();
     let key = aws_lc();
@@ -68,14 +73,15 @@ fn sealing(len: usize, ours: &Ours, xchacha: &Ours) {
     table.row("RustCrypto AES-256-GCM alone, in place", move || {
         rust.encrypt_inout_detached(&[1; 12].into(), &AAD, buffer.as_mut_slice().into()).unwrap()
     });
-    #[cfg(feature = "peers")]
-    peers::sealing(&mut table, &words);
+    for peer in peers {
+        table.row(peer.name, || (peer.seal)(&words));
+    }
     table.compare(SEAL, NEW);
     table.compare(SEAL_INTO, USED);
     table.print();
 }
 
-fn opening(len: usize, ours: &Ours, xchacha: &Ours) {
+fn opening(len: usize, ours: &Ours, xchacha: &Ours, peers: &[Peer]) {
     let text = vec![5; len];
     let key = aws_lc();
     let by_hand = by_hand(&key, &text);
@@ -114,8 +120,12 @@ fn opening(len: usize, ours: &Ours, xchacha: &Ours) {
         out.fill(0);
         out
     });
-    #[cfg(feature = "peers")]
-    peers::opening(&mut table, &"x".repeat(len));
+    let words = "x".repeat(len);
+    for peer in peers {
+        let open = (peer.seal)(&words);
+        assert_eq!(open(), len, "{}", peer.name);
+        table.row(peer.name, open);
+    }
     table.compare(OPEN, NEW_WIPED);
     table.compare(OPEN, NEW);
     table.compare(OPEN_INTO, USED);

@@ -19,12 +19,15 @@ use zk_policy::{Consent, Document, Policy, Session, check};
 const RULES: &str = "
   role clerk
   role boss
+  role guest
   claim tenant: int8
   claim regions: text[]
   table notes {
     tenant tenant = claim.tenant
     allow clerk select where region in claim.regions or region is null
     allow boss select, update
+    allow guest select
+    mask region for guest as 'masked'
   }";
 
 struct Lab {
@@ -60,7 +63,7 @@ impl Lab {
         }
         let plan = pg::plan(&mut owner, &policy).await.unwrap().accept(Consent::Widening).unwrap();
         pg::apply(&mut owner, plan, &ApplyConfig::default()).await.unwrap();
-        database.execute(&format!("GRANT {name}_clerk, {name}_boss TO {login}")).await.unwrap();
+        database.execute(&format!("GRANT {name}_clerk, {name}_boss, {name}_guest TO {login}")).await.unwrap();
         Self { database, policy, key, login }
     }
 
@@ -135,6 +138,28 @@ async fn what_lies_in_wait_on_a_connection_is_gone_before_it_is_lent_again() {
                 transaction.query(&statement, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
             let is_caught = seen == [666] || strings == "off";
             assert_eq!(is_caught, !cleans, "{trap}: {seen:?}, {strings}");
+        }
+    }
+}
+
+/// Cleaning resets the search path, on which the views of masked columns come first.
+#[tokio::test]
+async fn a_role_with_masks_has_them_after_its_connection_was_cleaned() {
+    const ASKED: &str = "SELECT DISTINCT region FROM notes";
+    let lab = Lab::create(true).await;
+    // By default a schema of the role's own name is on the path in any case.
+    lab.database.execute(&format!("ALTER ROLE {} SET search_path = public", lab.login)).await.unwrap();
+    let cleaned = lab.builder("guest").post_recycle(pg::cleans(&lab.policy, "guest").unwrap());
+    let (pool, guest) = (cleaned.build().unwrap(), lab.session("guest", 1));
+    for trap in ["", "SET search_path = public", "CREATE TEMP TABLE notes AS SELECT 'seen'::text AS region"] {
+        for turn in 0..2 {
+            let mut connection = pool.get().await.unwrap();
+            let transaction = lab.begin(&guest, &mut connection).await.unwrap();
+            let rows = transaction.query(ASKED, &[]).await.unwrap();
+            let seen: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+            assert_eq!(seen, ["masked"], "{trap}, turn {turn}");
+            transaction.batch_execute(trap).await.unwrap();
+            transaction.commit().await.unwrap();
         }
     }
 }

@@ -1,5 +1,5 @@
 //! What does a key in Google Cloud KMS cost through zk-kms beside Google's own SDK?
-//! `ZK_PYTHON_ENV=… cargo bench --manifest-path benches/vendors/Cargo.toml --bench google`
+//! `ZK_PYTHON_ENV=… cargo bench --manifest-path benches/peers/Cargo.toml --bench google`
 //!
 //! Both speak REST to testkit's fake, in clear, over connections that stay open. The sums that Google recommends are sent and
 //! checked by us alone: the SDK leaves them to its caller.

@@ -1,10 +1,10 @@
-//! What does sealing one value cost beside the AWS Encryption SDK? `cargo bench --manifest-path benches/vendors/Cargo.toml --bench esdk`
+//! What the AWS Encryption SDK makes of the same value.
 //!
-//! Each with a key that is there: ours with a data key in its cache, the SDK with a raw AES keyring, since it has no cache of
-//! data keys in Rust. Both commit to their key. The SDK's own default also signs each message.
+//! With a raw AES keyring, which asks no KMS: the SDK has no cache of data keys in Rust, so each message has one of its own. Both suites commit
+//! to their key; its default also signs each message.
 
 use std::collections::HashMap;
-use std::hint::black_box;
+use std::rc::Rc;
 
 use aws_esdk::client::Client;
 use aws_esdk::material_providers::client::Client as Materials;
@@ -12,52 +12,33 @@ use aws_esdk::material_providers::types::keyring::KeyringRef;
 use aws_esdk::material_providers::types::material_providers_config::MaterialProvidersConfig;
 use aws_esdk::material_providers::types::{AesWrappingAlg, EsdkAlgorithmSuiteId};
 use aws_esdk::types::aws_encryption_sdk_config::AwsEncryptionSdkConfig;
-use benches::Table;
-use benches::sealing::{KEY, Ours, aws_lc, by_hand, now};
+use benches::seal::{Peer, Sealed};
+use benches::sealing::KEY;
 use tokio::runtime::Runtime;
-use zk_crypto::Suite;
 
-fn main() {
-    let (ours, key, peer) = (Ours::new(Suite::Xaes256Gcm), aws_lc(), Peer::new());
-    let suites = [
-        ("committing", EsdkAlgorithmSuiteId::AlgAes256GcmHkdfSha512CommitKey),
-        ("committing and signed, its default", EsdkAlgorithmSuiteId::AlgAes256GcmHkdfSha512CommitKeyEcdsaP384),
-    ];
-    for len in [64, 1 << 20] {
-        let text = vec![b'x'; len];
-        let mut table = Table::new(format!("Seal {len} bytes"), len);
-        table.row("zk-crypto, Encryptor::seal", || {
-            now(ours.encryptor.seal(&ours.scope, &ours.context, &text)).expect("sealed")
-        });
-        table.row("zk-crypto, Sealer::seal", || ours.sealer.seal(&ours.context, &text).expect("sealed"));
-        table.row("AES-256-GCM of aws-lc-rs by hand", || by_hand(&key, &text));
-        for (name, suite) in &suites {
-            table.row(format!("aws-esdk, {name}"), || peer.seal(suite, &text));
-        }
-        table.print();
-
-        let sealed = ours.sealer.seal(&ours.context, &text).expect("sealed");
-        let mut table = Table::new(format!("Open {len} bytes"), len);
-        table.row("zk-crypto, Encryptor::open", || {
-            now(ours.encryptor.open(&ours.scope, &ours.context, &sealed)).expect("opened")
-        });
-        for (name, suite) in &suites {
-            let message = peer.seal(suite, &text);
-            assert_eq!(peer.open(&message), text);
-            println!("aws-esdk, {name}: {} bytes more than the text", message.len() - len);
-            table.row(format!("aws-esdk, {name}"), move || black_box(peer.open(&message)));
-        }
-        table.print();
-    }
+pub fn peers() -> Vec<Peer> {
+    let sdk = Rc::new(Sdk::new());
+    [
+        ("aws-esdk, committing", EsdkAlgorithmSuiteId::AlgAes256GcmHkdfSha512CommitKey),
+        (
+            "aws-esdk, committing and signed, its default",
+            EsdkAlgorithmSuiteId::AlgAes256GcmHkdfSha512CommitKeyEcdsaP384,
+        ),
+    ]
+    .map(|(name, suite)| {
+        println!("{name}: {} bytes more than a text of 64", sdk.seal(&suite, &[0; 64]).len() - 64);
+        let sdk = sdk.clone();
+        let seal = move |text: &str| -> Sealed {
+            let (sdk, sealed) = (sdk.clone(), sdk.seal(&suite, text.as_bytes()));
+            Box::new(move || sdk.open(&sealed).len())
+        };
+        Peer { name, seal: Box::new(seal) }
+    })
+    .into()
 }
 
 /// The SDK, with a key that it wraps its data keys under.
-#[derive(Clone, Copy)]
-struct Peer {
-    inner: &'static Inner,
-}
-
-struct Inner {
+struct Sdk {
     runtime: Runtime,
     client: Client,
     keyring: KeyringRef,
@@ -65,7 +46,7 @@ struct Inner {
     context: HashMap<String, String>,
 }
 
-impl Peer {
+impl Sdk {
     fn new() -> Self {
         let runtime = Runtime::new().expect("a runtime");
         let client = AwsEncryptionSdkConfig::builder().build().expect("a configuration");
@@ -81,12 +62,11 @@ impl Peer {
         let keyring = runtime.block_on(keyring.send()).expect("a keyring");
         let context = [("table", "public.customers"), ("column", "ssn"), ("row", "42"), ("tenant", "7f9c")];
         let context = context.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        // For the length of the process, so that rows can keep it.
-        Self { inner: Box::leak(Box::new(Inner { runtime, client, keyring, context })) }
+        Self { runtime, client, keyring, context }
     }
 
     fn seal(&self, suite: &EsdkAlgorithmSuiteId, text: &[u8]) -> Vec<u8> {
-        let Inner { runtime, client, keyring, context } = self.inner;
+        let Self { runtime, client, keyring, context } = self;
         let call = client
             .encrypt()
             .plaintext(text)
@@ -98,7 +78,7 @@ impl Peer {
     }
 
     fn open(&self, message: &[u8]) -> Vec<u8> {
-        let Inner { runtime, client, keyring, context } = self.inner;
+        let Self { runtime, client, keyring, context } = self;
         let call = client
             .decrypt()
             .ciphertext(message.to_vec())
