@@ -24,7 +24,8 @@ class Figures:
                 title = line[4:]
             elif line.startswith("| ") and not line.startswith("| |"):
                 name, *cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
-                self.tables.setdefault(title, {})[name] = cells
+                # A second table below a heading compares rows of the first.
+                self.tables.setdefault(title, {}).setdefault(name, cells)
 
     def cells(self, title, name):
         try:
