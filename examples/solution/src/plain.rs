@@ -19,7 +19,7 @@ use zk_creds::signed::TokenVerifier;
 use zk_creds::tls::Clients;
 
 use crate::fault::{Answer, Fault};
-use crate::rest::From;
+use crate::rest::After;
 use crate::service::{Ages, serve};
 use crate::{Result, followed};
 
@@ -81,7 +81,7 @@ async fn patient(
 
 async fn page(
     State(plain): State<Arc<Plain>>,
-    Query(from): Query<From>,
+    Query(from): Query<After>,
     headers: HeaderMap,
 ) -> Answer<Vec<Patient>> {
     let tenant = tenant(&plain, &headers)?;

@@ -57,12 +57,12 @@ async fn patient(caller: Caller, Path(id): Path<Uuid>) -> Answer<Patient> {
 }
 
 #[derive(Deserialize)]
-pub struct From {
+pub struct After {
     pub after: Option<Uuid>,
 }
 
 /// The next 50 patients after one, in the order of their ids.
-async fn page(caller: Caller, Query(from): Query<From>) -> Answer<Vec<Patient>> {
+async fn page(caller: Caller, Query(from): Query<After>) -> Answer<Vec<Patient>> {
     let sql = "SELECT id, name, phone, email FROM patients WHERE id > $1 ORDER BY id LIMIT 50";
     let rows = caller.rows(sql, &[&from.after.unwrap_or_default()]).await?;
     Ok(Json(Patient::read_all(&caller, &rows).await?))
