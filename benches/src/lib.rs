@@ -3,7 +3,6 @@
 
 pub mod decide;
 pub mod seal;
-pub mod sealing;
 
 use std::{
     hint::black_box,

@@ -100,36 +100,40 @@ def seal_large(folder):
     return seal(folder, 1048576, "Sealing and opening 1 MiB", log=False, told="Time of one call.")
 
 
+VITAMINC = "vitaminc-encrypt, AES-256-GCM (opening: sealed and opened)"
 PEERS = {
-    "zk-crypto, Encryptor::{} ({})": "zk-crypto",
-    "zk-crypto, {}, XChaCha20-Poly1305": "zk-crypto, XChaCha20-Poly1305",
     "REF: AES-256-GCM of aws-lc-rs by hand (new buffer)": "AES-256-GCM by hand",
     "tink-aead, AES-256-GCM keyset": "Tink, keyset",
     "tink-aead, envelope with a KMS in memory": "Tink, envelope, KMS in memory",
-    "vitaminc-encrypt, AES-256-GCM (opening: sealed and opened)": "vitaminc",
+    VITAMINC: "vitaminc",
     "orion, XChaCha20-Poly1305": "orion, XChaCha20-Poly1305",
     "dryoc, XSalsa20-Poly1305": "dryoc, XSalsa20-Poly1305",
     "age, one X25519 recipient": "age, X25519",
     "aws-esdk, committing": "AWS Encryption SDK",
+}
+SEALING = {
+    "seal": {
+        "zk-crypto, Encryptor::seal (new buffer)": "zk-crypto",
+        "zk-crypto, Sealer::seal, XChaCha20-Poly1305": "zk-crypto, XChaCha20-Poly1305",
+        **PEERS,
+    },
+    "open": {
+        "zk-crypto, Encryptor::open (new buffer, wiped)": "zk-crypto",
+        "zk-crypto, Encryptor::open, XChaCha20-Poly1305": "zk-crypto, XChaCha20-Poly1305",
+        # It gives a sealed value away when it opens it, so that only both together can be measured.
+        **PEERS | {VITAMINC: "vitaminc, both"},
+    },
 }
 
 
 def seal(folder, size, title, *, log, told):
     figures = Figures(folder / "seal-peers.txt")
     groups = []
-    for verb in ("seal", "open"):
-        table = f"{verb.capitalize()} {size} bytes"
+    for verb, names in SEALING.items():
         rows = []
-        for row, name in PEERS.items():
-            if "vitaminc" in row and verb == "open":
-                # It gives a sealed value away when it opens it, so that only both together can be measured.
-                name = f"{name}, both"
-            if "({})" in row:
-                row = row.format(verb, "new buffer" if verb == "seal" else "new buffer, wiped")
-            if "{}, XChaCha20" in row:
-                row = row.format("Sealer::seal" if verb == "seal" else "Encryptor::open")
+        for row, name in names.items():
             css = "ours" if name.startswith("zk-crypto") else "bare" if "by hand" in name else "other"
-            rows.append(time_bar(name, figures.seconds(table, row.format(verb)), css))
+            rows.append(time_bar(name, figures.seconds(f"{verb.capitalize()} {size} bytes", row), css))
         groups.append((verb, rows))
     return bars(title, told, groups, [figures.origin()], log=log)
 

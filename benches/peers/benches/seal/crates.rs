@@ -6,8 +6,7 @@ use std::{
     rc::Rc,
 };
 
-use benches::seal::{Peer, Sealed};
-use benches::sealing::{AAD, KEY};
+use benches::seal::{AAD, KEY, Peer, Sealed};
 use dryoc::dryocsecretbox::{DryocSecretBox, Key, Nonce};
 use dryoc::types::NewByteArray;
 use tink_core::{TinkError, keyset::Handle};

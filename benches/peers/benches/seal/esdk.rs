@@ -12,8 +12,7 @@ use aws_esdk::material_providers::types::keyring::KeyringRef;
 use aws_esdk::material_providers::types::material_providers_config::MaterialProvidersConfig;
 use aws_esdk::material_providers::types::{AesWrappingAlg, EsdkAlgorithmSuiteId};
 use aws_esdk::types::aws_encryption_sdk_config::AwsEncryptionSdkConfig;
-use benches::seal::{Peer, Sealed};
-use benches::sealing::KEY;
+use benches::seal::{KEY, Peer, Sealed};
 use tokio::runtime::Runtime;
 
 pub fn peers() -> Vec<Peer> {
