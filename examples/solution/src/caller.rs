@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use axum::extract::FromRequestParts;
-use axum::http::header::AUTHORIZATION;
+use axum::http::header::{AUTHORIZATION, HeaderMap};
 use axum::http::request::Parts;
 use axum::http::{Request, StatusCode};
 use deadpool_postgres::Client;
@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
-use zk_creds::signed::SignedGrant;
+use zk_creds::signed::{SignedGrant, TokenVerifier};
 use zk_crypto::{Column, ErrorKind, JobSession, Scope, Sealed, TokenPair};
 use zk_policy::Session;
 use zk_policy::pg::SessionTransaction;
@@ -39,14 +39,19 @@ pub struct Caller {
     scope: Scope,
 }
 
+/// What the token of a request grants.
+pub fn granted(tokens: &TokenVerifier, headers: &HeaderMap) -> Result<SignedGrant> {
+    let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = header.and_then(|value| value.strip_prefix("Bearer ")).ok_or(Fault::UNAUTHORIZED)?;
+    tokens.verify(&SecretString::from(token)).map_err(|_| Fault::UNAUTHORIZED)
+}
+
 impl FromRequestParts<Arc<Service>> for Caller {
     type Rejection = Fault;
 
     /// SECURITY: role, tenant and user come from the token alone. Nothing else in a request is asked about them.
     async fn from_request_parts(parts: &mut Parts, service: &Arc<Service>) -> Result<Self> {
-        let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let token = header.and_then(|value| value.strip_prefix("Bearer ")).ok_or(Fault::UNAUTHORIZED)?;
-        let grant = service.tokens.verify(&SecretString::from(token)).map_err(|_| Fault::UNAUTHORIZED)?;
+        let grant = granted(&service.tokens, &parts.headers)?;
         Self::of_grant(service, &grant).ok_or(Fault::UNAUTHORIZED)?
     }
 }

@@ -51,8 +51,12 @@ struct Visit {
 
 impl Patient {
     async fn read(caller: &Caller, row: &Row) -> std::result::Result<Self, Fault> {
-        let id = row.get(0);
-        Ok(Self { id, name: row.get(1), email: caller.open(EMAIL, id, row.get(2)).await? })
+        let email = caller.open(EMAIL, row.get(0), row.get(2)).await?;
+        Ok(Self::with((row, email)))
+    }
+
+    fn with((row, email): (&Row, Option<String>)) -> Self {
+        Self { id: row.get(0), name: row.get(1), email }
     }
 }
 
@@ -70,8 +74,7 @@ impl Query {
         let rows = caller.rows("SELECT id, name, email FROM patients ORDER BY name LIMIT 20", &[]).await?;
         let sealed: Vec<_> = rows.iter().map(|row| (row.get(0), row.get(2))).collect();
         let emails = caller.open_many(EMAIL, &sealed).await?;
-        let read = |(row, email): (&Row, _)| Patient { id: row.get(0), name: row.get(1), email };
-        Ok(rows.iter().zip(emails).map(read).collect())
+        Ok(rows.iter().zip(emails).map(Patient::with).collect())
     }
 
     /// How many invoices the clinic has, as the worker says.

@@ -9,7 +9,7 @@ use axum::extract::{self, Json, Query, State};
 use axum::http::HeaderMap;
 use axum::routing::get;
 use deadpool_postgres::Pool;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use serde::Serialize;
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -18,6 +18,7 @@ use zk_creds::postgres::Login;
 use zk_creds::signed::TokenVerifier;
 use zk_creds::tls::Clients;
 
+use crate::caller::granted;
 use crate::fault::{Answer, Fault};
 use crate::rest::After;
 use crate::service::{Ages, serve};
@@ -53,9 +54,7 @@ pub async fn run() -> Result<()> {
 
 /// The tenant of a request, from its token.
 fn tenant(plain: &Plain, headers: &HeaderMap) -> std::result::Result<Uuid, Fault> {
-    let header = headers.get("authorization").and_then(|value| value.to_str().ok());
-    let token = header.and_then(|value| value.strip_prefix("Bearer ")).ok_or(Fault::UNAUTHORIZED)?;
-    let grant = plain.tokens.verify(&SecretString::from(token)).map_err(|_| Fault::UNAUTHORIZED)?;
+    let grant = granted(&plain.tokens, headers)?;
     let tenant = grant.scopes().find_map(|scope| scope.strip_prefix("tenant:")).ok_or(Fault::UNAUTHORIZED)?;
     tenant.parse().map_err(|_| Fault::UNAUTHORIZED)
 }

@@ -37,17 +37,18 @@ struct Patient {
 
 impl Patient {
     async fn read(caller: &Caller, row: &Row) -> std::result::Result<Self, Fault> {
-        let id = row.get(0);
-        let email = caller.open(EMAIL, id, row.get(3)).await?;
-        Ok(Self { id, name: row.get(1), phone: row.get(2), email })
+        let email = caller.open(EMAIL, row.get(0), row.get(3)).await?;
+        Ok(Self::with((row, email)))
     }
 
     async fn read_all(caller: &Caller, rows: &[Row]) -> std::result::Result<Vec<Self>, Fault> {
         let sealed: Vec<_> = rows.iter().map(|row| (row.get(0), row.get(3))).collect();
         let emails = caller.open_many(EMAIL, &sealed).await?;
-        let read =
-            |(row, email): (&Row, _)| Self { id: row.get(0), name: row.get(1), phone: row.get(2), email };
-        Ok(rows.iter().zip(emails).map(read).collect())
+        Ok(rows.iter().zip(emails).map(Self::with).collect())
+    }
+
+    fn with((row, email): (&Row, Option<String>)) -> Self {
+        Self { id: row.get(0), name: row.get(1), phone: row.get(2), email }
     }
 }
 
