@@ -113,8 +113,7 @@ impl Encryptor {
         let lives = |r: &Result<KeyRecord, Error>| r.as_ref().map_or(true, |r| r.wrapped.is_some());
         let living: Vec<_> = records.into_iter().filter(lives).collect();
         let mut done = Rewrapped { total: living.len(), ..Rewrapped::default() };
-        let (mut failures, mut outage) = (Vec::new(), None);
-        let mut living = living.into_iter();
+        let (mut living, mut failures, mut outage) = (living.into_iter(), Vec::new(), None);
         while living.len() > 0 {
             let rewrap = async |record: Result<_, _>| self.rewrap(&record?, status.version()).await;
             for rewrapped in all(living.by_ref().take(AT_ONCE).map(rewrap)).await {
@@ -138,7 +137,7 @@ impl Encryptor {
         failed(&failures, &done).map_or(Ok(done), Err)
     }
 
-    /// Wraps one key again, if it is to be. What is to count it.
+    /// Wraps one key again, if it is to be. Returns what counts it.
     async fn rewrap(&self, record: &KeyRecord, current: &KeyVersion) -> Result<Count, Error> {
         let Some(wrapped) = &record.wrapped else { return Ok(|done| &mut done.current) };
         if wrapped.uri() != self.kms.uri() {
